@@ -1,0 +1,114 @@
+"""What happened, for `on_event`, the log and the API. New classes may appear in minor releases; fields are added only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Base of all events. *at* is wall-clock time in seconds since the epoch, filled in when it is emitted."""
+
+    at: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamStarted(Event):
+    """A stream has a live feed and its tracks are known."""
+
+    stream: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamEnded(Event):
+    """The last feed of a stream is gone."""
+
+    stream: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedStarted(Event):
+    """An encoder publishes."""
+
+    stream: str
+    feed: str
+    connection_id: str
+    peer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedEnded(Event):
+    """An encoder stopped. *reason*: ``unpublished``, ``closed``, ``idle``, ``taken-over``, ``protocol``, ``shutdown``..."""
+
+    stream: str
+    feed: str
+    connection_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedSwitched(Event):
+    """Another feed is live now."""
+
+    stream: str
+    previous: str
+    feed: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishRefused(Event):
+    """An encoder was refused. Never holds the key it tried."""
+
+    connection_id: str
+    peer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlayerJoined(Event):
+    """A player was admitted."""
+
+    stream: str
+    connection_id: str
+    peer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlayerLeft(Event):
+    """A player is gone. *reason*: ``closed``, ``stalled``, ``ended``..."""
+
+    stream: str
+    connection_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionRefused(Event):
+    """A connection was closed for a protocol error or a limit. *code* is stable, for example ``chunk.size_zero``."""
+
+    connection_id: str
+    peer: str
+    phase: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetStateChanged(Event):
+    """A restream target changed state (design: waiting connecting live backing-off refused stopped)."""
+
+    stream: str
+    target: str
+    state: str
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkFailed(Event):
+    """A sink raised and was detached; the stream goes on."""
+
+    stream: str
+    plugin: str
+    error: str

@@ -1,0 +1,1 @@
+"""The HTTP site: health, metrics, API, and what plugins mount."""

@@ -1,0 +1,1 @@
+"""The media model: packets, tracks, codec knowledge, the timeline. No I/O."""

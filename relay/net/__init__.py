@@ -1,0 +1,1 @@
+"""Twisted: listeners, connections, timers."""

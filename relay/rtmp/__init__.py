@@ -1,0 +1,1 @@
+"""The RTMP protocol core, sans-IO: bytes in, events and bytes out."""

@@ -1,0 +1,59 @@
+"""What a peer may make us hold or do, with the reason for each number.
+
+Two instances are enough for a connection: `BEFORE_AUTH` until publish or play is granted, `AFTER_AUTH` afterwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+
+MAX_CHUNK_SIZE = 16_777_215
+"""A message is at most 24 bits long, so a larger chunk size changes nothing (RTMP 5.4.1); values are clamped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireLimits:
+    """Bounds of one direction of one connection. Sizes in bytes."""
+
+    video: int
+    """Largest video message. 8 MiB holds a 4K intra frame; nginx-rtmp stops at 1 MiB."""
+    audio: int
+    """Largest audio message: 1 MiB is far above any coded audio frame."""
+    command: int
+    """Largest data or command message."""
+    control: int = 64
+    """Protocol control messages carry 4 to 14 bytes; 64 leaves room for oddities."""
+    chunk_streams: int
+    """Chunk streams that hold state. Encoders use 2 to 5 of them; nginx-rtmp allows 32."""
+    partial: int
+    """Sum of all unfinished messages: 65,597 chunk streams of 16 MiB each would be 1 TiB from 1 MB of headers."""
+    chunks_per_second: int = 100_000
+    """Chunk headers a peer may make us parse per second; above it the chunks are too small to be honest."""
+    partial_age_s: float = 30.0
+    """An unfinished message older than this is an attack, not an encoder."""
+    unknown_per_second: int = 100
+    """Messages of unknown type per second before we hang up."""
+
+
+BEFORE_AUTH = WireLimits(video=64 * KIB, audio=64 * KIB, command=64 * KIB, chunk_streams=8, partial=64 * KIB)
+AFTER_AUTH = WireLimits(video=8 * MIB, audio=1 * MIB, command=256 * KIB, chunk_streams=32, partial=12 * MIB)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AmfLimits:
+    """Bounds of one AMF decode. The budget is shared by everything inside one message."""
+
+    depth: int = 32
+    """Nested containers. Real commands nest 3 deep; recursion overflows at about 1,000."""
+    nodes: int = 1024
+    """Values in all, containers and leaves."""
+    keys: int = 4096
+    """Property names in all."""
+    string: int = 64 * KIB
+    """Bytes of one string."""
+
+
+AMF_LIMITS = AmfLimits()

@@ -1,0 +1,1 @@
+"""Feeds, fan-out and bounded queues. No I/O, no clock: `now` is an argument."""

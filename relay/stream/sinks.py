@@ -1,0 +1,25 @@
+"""What a stream writes to. A sink is made once per stream; it is never asked per packet whether it wants one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Protocol, runtime_checkable
+
+from relay.media.packets import Packet, TrackSet
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Receives one stream. All calls come from the reactor thread and must not block."""
+
+    def configure(self, tracks: TrackSet) -> None:
+        """Take the tracks: before the first packet, and again whenever a track or its sequence header changes."""
+        ...
+
+    def write(self, packet: Packet) -> None:
+        """Take one packet: frames, side packets, metadata updates and data. Never sequence headers (see configure)."""
+        ...
+
+    def close(self) -> Awaitable[None] | None:
+        """Finish: the stream is over or the sink was detached. Called once."""
+        ...
