@@ -1,4 +1,4 @@
-"""What happened, for `on_event`, the log and the API. New classes may appear in minor releases; fields are added only."""
+"""What happened, for `on_event`, the log and the API. New classes may appear in minor releases."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FeedStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedEnded(Event):
-    """An encoder stopped. *reason*: ``unpublished``, ``closed``, ``idle``, ``taken-over``, ``protocol``, ``shutdown``..."""
+    """An encoder stopped. *reason*: ``unpublished``, ``closed``, ``idle``, ``taken-over``, ``shutdown`` or a code."""
 
     stream: str
     feed: str

@@ -41,7 +41,7 @@ class HandshakeCompleted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What the peer announced in connect (E-RTMP v2 §Enhancing NetConnection connect). Absence does not mean "cannot"."""
+    """What the peer announced in connect (E-RTMP v2 §connect). Absence does not mean "cannot"."""
 
     fourccs: frozenset[str] = frozenset()
     caps_ex: int = 0
@@ -191,7 +191,7 @@ class StatusReceived:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconnectRequested:
-    """Client: NetConnection.Connect.ReconnectRequest (E-RTMP v2 §Reconnect Request). *tc_url* may be empty or relative."""
+    """Client: NetConnection.Connect.ReconnectRequest (E-RTMP v2 §Reconnect). *tc_url* may be empty or relative."""
 
     tc_url: str
     description: str
