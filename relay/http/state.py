@@ -1,0 +1,186 @@
+"""What the HTTP floor wants to know, as plain data; `relay.service` fills it in.
+
+May import nothing of ours. The rule it guards: a view is a copy made when somebody asks. It holds no key, no token,
+no target address with credentials and no object that lives on; so it can go to a browser, a scrape or a log as it is.
+Times of day are seconds since the epoch (`..._at`, `since`), spans are milliseconds unless the name says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackView:
+    """One elementary stream of a stream.
+
+    *codec* is the FourCC where there is one; *codec_string* is RFC 6381 (``avc1.64001F``), empty while unknown.
+    """
+
+    kind: str
+    track_id: int
+    codec: str
+    codec_string: str = ""
+    width: int = 0
+    height: int = 0
+    sample_rate: int = 0
+    channels: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedView:
+    """One encoder that publishes, with its health. *state*: ``live``, ``standby``, ``stalled``."""
+
+    name: str
+    state: str
+    priority: int = 0
+    connection_id: str = ""
+    peer: str = ""
+    encoder: str = ""
+    connected_at: float = 0.0
+    last_packet_age_ms: int | None = None
+    bytes_in: int = 0
+    frames_in: int = 0
+    bitrate_kbps: float = 0.0
+    fps: float = 0.0
+    keyframe_interval_ms: int | None = None
+    timeline_resets: int = 0
+    timestamps_clamped: int = 0
+    odd: Mapping[str, int] = field(default_factory=dict)
+    """Oddities that were tolerated, by code such as ``media.empty``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkView:
+    """One receiver of a stream that is not an RTMP player: recorder, packager, target. *state*: ``open``, ``failed``."""
+
+    name: str
+    plugin: str
+    state: str = "open"
+    bytes_out: int = 0
+    dropped_gops: int = 0
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetView:
+    """One configured place to push to.
+
+    *state*: ``waiting``, ``connecting``, ``live``, ``backing-off``, ``refused``, ``stopped``. *destination* is scheme,
+    host, port and app: never the key.
+    """
+
+    name: str
+    state: str
+    since: float = 0.0
+    reason: str = ""
+    detail: str = ""
+    destination: str = ""
+    attempts: int = 0
+    bytes_sent: int = 0
+    bytes_acked: int = 0
+    queue_ms: int = 0
+    dropped_gops: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamView:
+    """One stream. *state*: ``live``, ``slate`` (no feed is live, viewers see the slate), ``waiting`` (nobody publishes)."""
+
+    name: str
+    state: str
+    live_feed: str | None = None
+    started_at: float | None = None
+    feeds: Sequence[FeedView] = ()
+    tracks: Sequence[TrackView] = ()
+    sinks: Sequence[SinkView] = ()
+    targets: Sequence[TargetView] = ()
+    players: int = 0
+    players_dropped: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    frames: Mapping[str, int] = field(default_factory=dict)
+    """Frames published so far, by kind: ``video``, ``audio``, ``data``."""
+    switches: int = 0
+    last_dts_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerView:
+    """One listener. *error* says why it is not up."""
+
+    url: str
+    up: bool
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookView:
+    """Calls of one hook of one plugin since the start."""
+
+    plugin: str
+    hook: str
+    calls: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LagView:
+    """How late the reactor runs its timers, over the last minute."""
+
+    p99_ms: float = 0.0
+    max_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counters:
+    """Numbers of the whole process, accumulated since the start. Keys are stable codes."""
+
+    accepted: int = 0
+    refused: Mapping[str, int] = field(default_factory=dict)
+    """Connections closed for a protocol error or a limit, by code: ``chunk.size_zero``, ``limit.connections``."""
+    auth: Mapping[str, int] = field(default_factory=dict)
+    """Answers to encoders and players: ``publish-allowed``, ``publish-denied``, ``play-allowed``, ``play-denied``."""
+    certificates: Mapping[str, float] = field(default_factory=dict)
+    """Listener or certificate name -> notAfter in seconds since the epoch."""
+
+
+class RelayState(Protocol):
+    """The running relay as HTTP sees it. Every call comes from the reactor thread and must be quick."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether every configured listener is up."""
+        ...
+
+    @property
+    def connections(self) -> Mapping[str, int]:
+        """Open RTMP connections now, by role: ``publisher``, ``player``, ``undecided``."""
+        ...
+
+    def streams(self) -> Sequence[StreamView]:
+        """Return every known stream, configured or live, sorted by name."""
+        ...
+
+    def stream(self, name: str) -> StreamView | None:
+        """Return one stream by its public name."""
+        ...
+
+    def listeners(self) -> Sequence[ListenerView]:
+        """Return every configured listener."""
+        ...
+
+    def counters(self) -> Counters:
+        """Return the process counters."""
+        ...
+
+    def hooks(self) -> Sequence[HookView]:
+        """Return what each plugin's hooks cost."""
+        ...
+
+    def lag(self) -> LagView:
+        """Return how late the reactor runs."""
+        ...
