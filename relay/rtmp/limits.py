@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from relay.amf0 import AMF_LIMITS, AmfLimits
+
+__all__ = ["AFTER_AUTH", "AMF_LIMITS", "BEFORE_AUTH", "KIB", "MAX_CHUNK_SIZE", "MIB", "AmfLimits", "WireLimits"]
+
 KIB = 1024
 MIB = 1024 * KIB
 
@@ -40,20 +44,3 @@ class WireLimits:
 
 BEFORE_AUTH = WireLimits(video=64 * KIB, audio=64 * KIB, command=64 * KIB, chunk_streams=8, partial=64 * KIB)
 AFTER_AUTH = WireLimits(video=8 * MIB, audio=1 * MIB, command=256 * KIB, chunk_streams=32, partial=12 * MIB)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AmfLimits:
-    """Bounds of one AMF decode. The budget is shared by everything inside one message."""
-
-    depth: int = 32
-    """Nested containers. Real commands nest 3 deep; recursion overflows at about 1,000."""
-    nodes: int = 1024
-    """Values in all, containers and leaves."""
-    keys: int = 4096
-    """Property names in all."""
-    string: int = 64 * KIB
-    """Bytes of one string."""
-
-
-AMF_LIMITS = AmfLimits()
