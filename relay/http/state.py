@@ -54,7 +54,7 @@ class FeedView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkView:
-    """One receiver of a stream that is not an RTMP player: recorder, packager, target. *state*: ``open``, ``failed``."""
+    """One receiver of a stream other than RTMP players: recorder, packager, target. *state*: ``open``, ``failed``."""
 
     name: str
     plugin: str
@@ -87,7 +87,7 @@ class TargetView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamView:
-    """One stream. *state*: ``live``, ``slate`` (no feed is live, viewers see the slate), ``waiting`` (nobody publishes)."""
+    """One stream. *state*: ``live``, ``slate`` (no feed is live, viewers see the slate), ``waiting`` (no feed)."""
 
     name: str
     state: str
