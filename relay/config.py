@@ -1,0 +1,307 @@
+"""The core's own tables of the configuration. Plugins bring the models of theirs; `relay.pluginhost` joins both.
+
+The rule it guards: every option has a default that is safe on the open internet, and a reason beside it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, PrivateAttr, field_validator, model_validator
+
+from relay.config_file import ConfigModel, Problem, Source, Table, read_source, validate
+from relay.rtmp.limits import KIB, MIB, WireLimits
+from relay.rtmp.names import is_public_name
+from relay.secret import redact_url
+from relay.secretref import SecretRef
+
+BUILT_IN = """\
+[[listen]]
+url = "rtmp://127.0.0.1:1935"
+
+[http]
+listen = "127.0.0.1:8080"
+
+[plugins.streamkeys]
+any_key = "loopback"
+"""
+"""The configuration without a file: any key from this machine, which is then the stream's name."""
+
+TEMPLATE = "*"
+"""``[streams."*"]`` holds what applies to streams that are not declared."""
+
+_LISTEN_URL = re.compile(r"(rtmps?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?/?")
+_HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+_DEFAULT_PORTS = {"rtmp": 1935, "rtmps": 443}
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
+Bytes = Annotated[int, Field(ge=128, le=1024 * MIB)]
+
+
+def _stream_name(name: str) -> str:
+    if name != TEMPLATE and not is_public_name(name):
+        raise ValueError(
+            "not a stream name: A-Z a-z 0-9 _ . - in 1 to 4 segments, no segment starts with a dot, at most 255 bytes"
+        )
+    return name
+
+
+StreamName = Annotated[str, AfterValidator(_stream_name)]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether *host* can only be reached from this machine. A name other than ``localhost`` is not believed."""
+    if host == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
+
+
+class Listen(ConfigModel):
+    """``[[listen]]``: an address that encoders and players connect to."""
+
+    url: str
+    """``rtmp://HOST[:PORT]`` or ``rtmps://HOST[:PORT]``; 0.0.0.0 or [::] means every address of this machine."""
+    certificate: Path | None = None
+    """PEM file with the certificate and its chain (rtmps only); read again when it is renewed."""
+    private_key: Path | None = None
+    """PEM file with the private key (rtmps only)."""
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        found = _LISTEN_URL.fullmatch(url)
+        if found is None:
+            raise ValueError(f'must be rtmp://HOST[:PORT] or rtmps://HOST[:PORT] (got "{redact_url(url)}")')
+        if found[3] and int(found[3]) > 65_535:
+            raise ValueError("the port must be at most 65535")
+        return url
+
+    @model_validator(mode="after")
+    def _check_certificate(self) -> Listen:
+        if self.tls and (self.certificate is None or self.private_key is None):
+            raise ValueError("rtmps needs both certificate and private_key")
+        if not self.tls and (self.certificate is not None or self.private_key is not None):
+            raise ValueError("certificate and private_key are for rtmps:// only; this listener is rtmp://")
+        return self
+
+    @property
+    def tls(self) -> bool:
+        """Whether this is an RTMPS listener."""
+        return self.url.startswith("rtmps:")
+
+    @property
+    def host(self) -> str:
+        """The address to bind, without brackets."""
+        return self._parts()[1].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The port to bind; 0 lets the kernel choose."""
+        scheme, _, port = self._parts()
+        return int(port) if port else _DEFAULT_PORTS[scheme]
+
+    def _parts(self) -> tuple[str, str, str | None]:
+        found = _LISTEN_URL.fullmatch(self.url)
+        assert found is not None  # noqa: S101 - the validator matched it
+        return found[1], found[2], found[3]
+
+
+class Http(ConfigModel):
+    """``[http]``: dashboard, API, metrics and what plugins serve."""
+
+    listen: str = "127.0.0.1:8080"
+    """``HOST:PORT``. Loopback by default: the API can stop a show."""
+    token: SecretRef | None = None
+    """What ``Authorization: Bearer`` must hold. Needed to listen beyond loopback."""
+
+    @field_validator("listen")
+    @classmethod
+    def _check_listen(cls, listen: str) -> str:
+        found = _HOST_PORT.fullmatch(listen)
+        if found is None or int(found[2]) > 65_535:
+            raise ValueError('must be HOST:PORT, for example "127.0.0.1:8080"')
+        return listen
+
+    @model_validator(mode="after")
+    def _check_token(self) -> Http:
+        if self.token is None and not is_loopback(self.host):
+            raise ValueError(f'a token is needed to listen on {self.listen}: add token = {{ file = "..." }}')
+        return self
+
+    @property
+    def host(self) -> str:
+        """The address to bind, without brackets."""
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The port to bind; 0 lets the kernel choose."""
+        return int(self.listen.rpartition(":")[2])
+
+
+class Play(ConfigModel):
+    """``[play]``: how RTMP players are served."""
+
+    merge_ms: int = Field(default=0, ge=0, le=5_000)
+    """Collect packets this long before writing them to all players. 0: write at the end of the reactor turn. 50 halves
+    the cost of many players and adds 50 ms of delay."""
+
+
+class Limits(ConfigModel):
+    """``[limits]``: what a peer may make us hold or do. Above a limit only the guilty connection is closed."""
+
+    connections: Count = 12_000
+    """Open RTMP connections in all: room for `players` and `publishers`. A connection costs about 20 KiB."""
+    unauthenticated: Count = 200
+    """Connections that may not publish or play yet. A TLS handshake is 0.9 ms of CPU and 26 KiB."""
+    unauthenticated_per_ip: Count = 20
+    """The same for one address; a production team behind one router needs a few."""
+    new_per_ip_per_s: float = Field(default=4.0, gt=0, le=100_000)
+    """New connections a second from one address, loopback excepted."""
+    new_per_ip_burst: Count = 20
+    """New connections that one address may open at once before `new_per_ip_per_s` counts."""
+    players: Count = 10_000
+    """Players in all."""
+    publishers: Count = 1_000
+    """Encoders in all."""
+
+    tls_handshake_s: Seconds = 10.0
+    """A TLS handshake takes longer than this only when somebody holds it open."""
+    handshake_s: Seconds = 10.0
+    """RTMP handshake in total, from accept to C2, not per byte (SRS and ZLMediaKit allow 15 to 30)."""
+    command_s: Seconds = 10.0
+    """From the handshake to an accepted publish or play: no slow series of commands."""
+    first_media_s: Seconds = 20.0
+    """From the accepted publish to the first media message; some encoders start their camera only then."""
+    publish_idle_s: Seconds = 10.0
+    """An encoder without media for this long is gone. Its stream key is free again afterwards."""
+
+    unauthenticated_bytes: Bytes = 128 * KIB
+    """Memory of one connection before it may publish or play."""
+    unauthenticated_message_bytes: Bytes = 64 * KIB
+    """Largest message before that: a connect command is below 2 KiB."""
+    unauthenticated_chunk_streams: int = Field(default=8, ge=2, le=65_597)
+    """Chunk streams before that; encoders use 2 to 5."""
+    video_message_bytes: Bytes = 8 * MIB
+    """Largest video message; 8 MiB holds a 4K intra frame (nginx-rtmp stops at 1 MiB)."""
+    audio_message_bytes: Bytes = 1 * MIB
+    """Largest audio message, far above any coded audio frame."""
+    command_message_bytes: Bytes = 256 * KIB
+    """Largest command or data message."""
+    chunk_streams: int = Field(default=32, ge=2, le=65_597)
+    """Chunk streams of an accepted connection (nginx-rtmp allows 32)."""
+    partial_bytes: Bytes = 12 * MIB
+    """Sum of the unfinished messages of an accepted connection: 65,597 chunk streams of 16 MiB would be 1 TiB."""
+    partial_age_s: Seconds = 30.0
+    """An unfinished message older than this is an attack, not an encoder."""
+    chunks_per_s: Count = 100_000
+    """Chunk headers a second; an honest 50 Mbit/s at the smallest common chunk size of 128 is half of this."""
+    parse_ms_per_turn: float = Field(default=2.0, gt=0, le=1_000)
+    """Parse work of one connection per reactor turn; then the others have theirs."""
+
+    queue_bytes: Bytes = 8 * MIB
+    """Packets that wait for one slow destination. Whole GOPs are dropped when this or `queue_ms` is reached."""
+    queue_ms: int = Field(default=4_000, ge=100, le=600_000)
+    """The same in time: what is older has no value in a live programme."""
+
+    http_header_s: Seconds = 10.0
+    """Time to send the whole head of an HTTP request."""
+    http_body_s: Seconds = 10.0
+    """Time to send the body of an HTTP request."""
+    http_body_bytes: Bytes = 1 * MIB
+    """Largest body of an API request."""
+    http_requests_per_ip: Count = 8
+    """HTTP requests of one address that are answered at the same time; a browser opens 6 connections."""
+
+    def wire_before(self) -> WireLimits:
+        """The bounds of a connection that may not publish or play yet."""
+        message = self.unauthenticated_message_bytes
+        return WireLimits(
+            video=message,
+            audio=message,
+            command=message,
+            chunk_streams=self.unauthenticated_chunk_streams,
+            partial=min(message, self.unauthenticated_bytes),
+            chunks_per_second=self.chunks_per_s,
+            partial_age_s=self.partial_age_s,
+        )
+
+    def wire_after(self) -> WireLimits:
+        """The bounds of a connection that may publish or play."""
+        return WireLimits(
+            video=self.video_message_bytes,
+            audio=self.audio_message_bytes,
+            command=self.command_message_bytes,
+            chunk_streams=self.chunk_streams,
+            partial=self.partial_bytes,
+            chunks_per_second=self.chunks_per_s,
+            partial_age_s=self.partial_age_s,
+        )
+
+
+class Log(ConfigModel):
+    """``[log]``: one line per event on standard output."""
+
+    format: Literal["auto", "text", "json"] = "auto"
+    """``auto`` means text on a terminal and under systemd's journal, JSON lines otherwise."""
+    level: Literal["debug", "info", "warn", "error"] = "info"
+    """The least important level that is written."""
+
+
+class Config(ConfigModel):
+    """The whole file. The tables of plugins and of streams are kept as they are, their plugins validate them."""
+
+    listen: tuple[Listen, ...] = (Listen(url="rtmp://127.0.0.1:1935"),)
+    """Addresses that encoders and players connect to."""
+    http: Http = Http()
+    play: Play = Play()
+    limits: Limits = Limits()
+    log: Log = Log()
+    plugins: dict[str, Table] = Field(default_factory=dict)
+    """A table enables the plugin of that name and holds its options; the order of tables is the order of decisions."""
+    streams: dict[StreamName, dict[str, Table]] = Field(default_factory=dict)
+    """By public name. A sub-table belongs to the plugin of its name; ``"*"`` is for streams that are not declared."""
+
+    _source: Source | None = PrivateAttr(default=None)
+
+    @field_validator("listen")
+    @classmethod
+    def _check_listen(cls, listen: tuple[Listen, ...]) -> tuple[Listen, ...]:
+        if not listen:
+            raise ValueError("at least one [[listen]] is needed")
+        seen: set[tuple[str, int]] = set()
+        for one in listen:
+            place = (one.host, one.port)
+            if place in seen and one.port:
+                raise ValueError(f"two listeners on {one.host} port {one.port}")
+            seen.add(place)
+        return listen
+
+    @property
+    def source(self) -> Source:
+        """The text this came from, for messages with a line. A configuration made in code has an empty one."""
+        if self._source is None:
+            self._source = Source("", file="configuration")
+        return self._source
+
+
+def parse(source: Source) -> tuple[Config | None, list[Problem]]:
+    """Validate the core's tables; return the configuration, or None and what is wrong."""
+    config, problems = validate(Config, source.data, source)
+    if config is not None:
+        config._source = source
+    return config, problems
+
+
+def open_source(path: Path | None) -> Source:
+    """Read a configuration file, or the built-in configuration when there is none."""
+    return Source(BUILT_IN, file="built-in configuration") if path is None else read_source(path)
