@@ -50,7 +50,14 @@ def _stream_name(name: str) -> str:
     return name
 
 
+def _app_name(name: str) -> str:
+    if "/" in name or not is_public_name(name):
+        raise ValueError("not an app: A-Z a-z 0-9 _ . - are allowed, no slash, no dot at the start")
+    return name
+
+
 StreamName = Annotated[str, AfterValidator(_stream_name)]
+AppName = Annotated[str, AfterValidator(_app_name)]
 
 
 def is_loopback(host: str) -> bool:
@@ -146,6 +153,13 @@ class Http(ConfigModel):
     def port(self) -> int:
         """The port to bind; 0 lets the kernel choose."""
         return int(self.listen.rpartition(":")[2])
+
+
+class Rtmp(ConfigModel):
+    """``[rtmp]``: the addresses below the listeners."""
+
+    apps: tuple[AppName, ...] = ("live",)
+    """First path segments that are served: ``rtmp://HOST/APP/...``. An empty list serves every app."""
 
 
 class Play(ConfigModel):
@@ -263,6 +277,7 @@ class Config(ConfigModel):
     listen: tuple[Listen, ...] = (Listen(url="rtmp://127.0.0.1:1935"),)
     """Addresses that encoders and players connect to."""
     http: Http = Http()
+    rtmp: Rtmp = Rtmp()
     play: Play = Play()
     limits: Limits = Limits()
     log: Log = Log()

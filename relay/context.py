@@ -1,0 +1,116 @@
+"""What the relay gives a plugin: `Context`, and nothing else of ours.
+
+May import the floors below the plugin host. The rule it guards: a plugin reaches the relay through these few doors,
+each of which is counted, isolated and bound to the plugin's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, Literal, Protocol
+
+from typing_extensions import TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from relay.config import TEMPLATE
+from relay.config_file import ConfigModel
+from relay.errors import ConfigError
+from relay.events import Event
+from relay.hookspecs import StreamInfo
+from relay.secret import Secret
+from relay.stream.sinks import Sink
+
+StreamConfigT = TypeVar("StreamConfigT", bound=ConfigModel, default=ConfigModel)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushTarget:
+    """A place to push one stream to. *url* never holds the key.
+
+    *audio_track* and *video_track* choose one track of a multitrack stream; None sends the default tracks.
+    """
+
+    stream: str
+    name: str
+    url: str
+    key: Secret
+    backup_url: str | None = None
+    backup_mode: Literal["failover", "both"] = "failover"
+    ca_file: Path | None = None
+    fingerprint: str | None = None
+    audio_track: int | None = None
+    video_track: int | None = None
+    delay_s: float = 0.0
+    close: Literal["auto", "clean", "abrupt"] = "auto"
+
+
+class Push(Protocol):
+    """Opens an RTMP push. The sink connects, reconnects and reports its state by events until it is closed."""
+
+    def __call__(self, target: PushTarget, /) -> Sink:
+        """Return the sink that pushes to *target*."""
+        ...
+
+
+class Background(Protocol):
+    """Runs a coroutine that nobody awaits."""
+
+    def __call__(self, description: str, work: Coroutine[Deferred[object], object, object], /) -> Deferred[None]:
+        """Start *work*; its failure is logged and counted under *description*. Cancel the result to stop it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context(Generic[StreamConfigT]):
+    """The relay as one plugin sees it.
+
+    Attributes:
+        name: the plugin's name in the configuration.
+        clock: the reactor's clock; every timer and deadline uses it, so that tests can turn it.
+        log: bound to the plugin's name. Every secret of the configuration is hidden in what it writes.
+        streams: the streams that are on now, by public name; read-only and always current.
+        emit: tell everybody that something happened.
+        run_in_background: start work that nobody awaits. It is cancelled when the relay stops.
+    """
+
+    name: str
+    clock: IReactorTime
+    log: Logger
+    streams: Mapping[str, StreamInfo]
+    emit: Callable[[Event], None]
+    run_in_background: Background
+    _push: Push | None = None
+    _stream_configs: Mapping[str, StreamConfigT] = field(default_factory=dict)
+    _declared: frozenset[str] = frozenset()
+    _stream_defaults: StreamConfigT | None = None
+
+    @property
+    def configured_streams(self) -> Mapping[str, StreamConfigT]:
+        """The sub-tables of this plugin by stream name, in the order of the file; ``"*"`` is the template."""
+        return self._stream_configs
+
+    def is_declared(self, stream_name: str) -> bool:
+        """Whether the configuration has a ``[streams.NAME]`` table, or any table below it, for *stream_name*."""
+        return stream_name in self._declared
+
+    def stream_config(self, stream_name: str) -> StreamConfigT | None:
+        """Return what this plugin should do for a stream: its own sub-table over the plugin's defaults.
+
+        A stream that is not declared gets the template's. Without a sub-table the plugin's defaults stand alone;
+        None when they do not suffice, because the stream's options have required ones.
+        """
+        own = self._stream_configs.get(stream_name)
+        if own is None and stream_name not in self._declared:
+            own = self._stream_configs.get(TEMPLATE)
+        return own if own is not None else self._stream_defaults
+
+    def push(self, target: PushTarget) -> Sink:
+        """Open an RTMP push to *target*."""
+        if self._push is None:
+            raise ConfigError("", "this relay cannot push")
+        return self._push(target)
