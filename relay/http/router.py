@@ -7,6 +7,7 @@ coroutine. It raises `Problem` for anything the caller did wrong.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
@@ -127,7 +128,7 @@ def read_body(call: Call, model: type[Model]) -> Model:
     if call.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Problem(415, "body.type", "Send application/json.")
     try:
-        values = json.loads(call.body, object_pairs_hook=_unique, parse_constant=_no_constant)
+        values = json.loads(call.body, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError):
         raise Problem(400, "body.json", "The body is not valid JSON.") from None
     try:
@@ -143,6 +144,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(values) != len(pairs):
         raise ValueError("a name occurs twice")
     return values
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError("a number is too large")
+    return number
 
 
 def _no_constant(name: str) -> NoReturn:

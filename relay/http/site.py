@@ -11,7 +11,7 @@ import inspect
 from collections import Counter
 from collections.abc import Collection, Mapping
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.error import UnsupportedMethod
-from twisted.web.resource import IResource, getChildForRequest
+from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from relay.errors import ConfigError
@@ -112,7 +112,7 @@ class RelayRequest(Request):
 
     def _dispatch(self) -> None:
         method = self.method.decode("ascii", "replace")
-        hosts = self.requestHeaders.getRawHeaders("host", [])
+        hosts = [_text(host) for host in self.requestHeaders.getRawHeaders(b"host", [])]
         if len(hosts) > 1 or (not hosts and self.clientproto == b"HTTP/1.1"):
             raise Problem(400, "host.malformed", "Exactly one Host header is needed.")
         segments = self._segments()
@@ -120,8 +120,8 @@ class RelayRequest(Request):
         viewers = segments[0] in self.site.public if mounted else segments == ["healthz"]
         # A viewers' mount may be reached by any name: the programme is public, and it changes nothing.
         if not (mounted and viewers):
-            self.site.guard.check_origin(method, hosts[0] if hosts else "", self.getHeader("origin"))
-        if not viewers and not self.site.guard.authorized(self.getHeader("authorization") or ""):
+            self.site.guard.check_origin(method, hosts[0] if hosts else "", self._header(b"origin"))
+        if not viewers and not self.site.guard.authorized(self._header(b"authorization") or ""):
             self._refuse_token()
             return
         self.site.enter(self, mounted=mounted)
@@ -129,7 +129,7 @@ class RelayRequest(Request):
             self.prepath = [segments[0].encode()]
             self.postpath = [segment.encode() for segment in segments[1:]]
             self.sitepath: list[bytes] = []
-            self.render(getChildForRequest(self.site.mounts[segments[0]], self))
+            self.render(self._mounted(self.site.mounts[segments[0]]))
         else:
             self._call(method, segments)
 
@@ -152,7 +152,7 @@ class RelayRequest(Request):
         problem = Problem(401, "token.refused", "An Authorization: Bearer header is needed.")
         problem.headers[b"WWW-Authenticate"] = b"Bearer"
         peer = self.peer
-        if not self.getHeader("authorization"):
+        if not self._header(b"authorization"):
             raise problem
         seconds = self.site.guard.delay(peer)
         if not seconds:
@@ -215,6 +215,17 @@ class RelayRequest(Request):
 
     # Mounted resources.
 
+    def _mounted(self, resource: IResource) -> IResource:
+        """Walk down to the resource that answers, as twisted does, but with our 404 for its page."""
+        while self.postpath and not resource.isLeaf:
+            element: bytes = self.postpath.pop(0)
+            self.prepath = [*(self.prepath or ()), element]
+            plain = isinstance(resource, Resource) and type(resource).getChild is Resource.getChild
+            if plain and element not in cast(Resource, resource).children:
+                raise not_found()
+            resource = resource.getChildWithDefault(element, self)
+        return resource
+
     def render(self, resrc: IResource) -> None:
         """Let a plugin's resource answer."""
         try:
@@ -256,6 +267,10 @@ class RelayRequest(Request):
             self._set(b"Content-Length", b"%d" % len(body))
         self.write(body)  # type: ignore[no-untyped-call]
         self.finish()  # type: ignore[no-untyped-call]
+
+    def _header(self, name: bytes) -> str | None:
+        values = self.requestHeaders.getRawHeaders(name)
+        return None if values is None else _text(values[-1])
 
     def _set(self, name: bytes, value: bytes) -> None:
         self.responseHeaders.setRawHeaders(name, [value])

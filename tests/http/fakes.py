@@ -7,6 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.web.resource import IResource
+
 from relay.http.channel import HttpLimits
 from relay.http.site import RelaySite, make_site
 from relay.http.state import (
@@ -21,12 +28,6 @@ from relay.http.state import (
     TrackView,
 )
 from relay.secret import Secret
-from twisted.internet.address import IPv4Address
-from twisted.internet.error import ConnectionDone
-from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
-from twisted.python.failure import Failure
-from twisted.web.resource import IResource
 
 TOWNHALL = StreamView(
     name="townhall",
@@ -76,7 +77,9 @@ class FakeState:
         return self.ports
 
     def counters(self) -> Counters:
-        return Counters(accepted=9, refused={"chunk.size_zero": 1}, auth={"publish-denied": 3}, certificates={"rtmps": 2e9})
+        return Counters(
+            accepted=9, refused={"chunk.size_zero": 1}, auth={"publish-denied": 3}, certificates={"rtmps": 2e9}
+        )
 
     def hooks(self) -> Sequence[HookView]:
         return [HookView(plugin="webhook", hook="authorize_publish", calls=5, errors=1, seconds=0.25)]

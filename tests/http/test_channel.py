@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from twisted.internet.task import Clock
+
 from relay.http.channel import HttpLimits
 from tests.http.fakes import Peer, site_of
-from twisted.internet.task import Clock
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST /healthz HTTP/1.1\r\nHost: localhost\r\n"
@@ -150,7 +151,17 @@ def test_a_chunked_body_is_counted(clock: Clock, chunks: int) -> None:
         b"Content-Length : 5\r\n",
         b"No colon at all\r\n",
     ],
-    ids=["negative", "plus", "hex", "two lengths", "length and chunked", "chunked and length", "gzip", "space", "colon"],
+    ids=[
+        "negative",
+        "plus",
+        "hex",
+        "two lengths",
+        "length and chunked",
+        "chunked and length",
+        "gzip",
+        "space",
+        "colon",
+    ],
 )
 def test_a_request_whose_length_is_doubtful_is_refused(clock: Clock, head: bytes) -> None:
     peer = Peer(site_of(clock))
