@@ -1,0 +1,466 @@
+"""Chunks to messages: the reader of one direction of one connection (RTMP 1.0 §5.3).
+
+The hot path of the relay. `_read` handles a whole message in one chunk flat; `_fill` takes a message that spans many
+chunks by checking all their continuation headers with one strided slice and deleting them with another, because a
+loop over 128-byte chunks costs fifteen times as much. Everything rarer is below them.
+
+The rules: the result never depends on how the bytes were split; nothing is allocated ahead of the bytes that fill it;
+every byte is copied a bounded number of times.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+
+from relay.rtmp import aggregate
+from relay.rtmp.errors import RemoteProtocolError
+from relay.rtmp.events import Message
+from relay.rtmp.framing import DEFAULT_CHUNK_SIZE, basic_header
+from relay.rtmp.limits import MAX_CHUNK_SIZE, WireLimits
+
+SET_CHUNK_SIZE, ABORT, ACKNOWLEDGEMENT, USER_CONTROL, WINDOW_ACK_SIZE, SET_PEER_BANDWIDTH = 1, 2, 3, 4, 5, 6
+AUDIO, VIDEO, AMF3_DATA, AMF3_COMMAND, AMF0_DATA, AMF0_COMMAND = 8, 9, 15, 17, 18, 20
+
+_MEDIA = frozenset((AUDIO, VIDEO))
+_KNOWN = frozenset((*range(1, 7), AUDIO, VIDEO, *range(15, 21), aggregate.AGGREGATE))
+_CONTROL_CSID = 2
+_EXTENDED = 0xFFFFFF
+_TIME_MASK = 0xFFFFFFFF
+_HEADER_SIZES = (11, 7, 3)
+_CONFUSED_DELTA = 1000
+"""Fmt 3 opening a message right after fmt 0 means "again this far" by the specification and in FMLE, whose first times
+are small, but "same time" in old librtmp and nginx-rtmp. Beyond this many ms only the second makes sense."""
+
+_two_words = struct.Struct(">II").unpack_from
+_little_word = struct.Struct("<I").unpack_from
+
+
+class _ChunkStream:
+    """What one chunk stream id remembers: its last message header and the message in progress."""
+
+    __slots__ = (
+        "body",
+        "csid",
+        "delta",
+        "extended",
+        "length",
+        "marker",
+        "missing",
+        "payload",
+        "since",
+        "stream_id",
+        "timestamp",
+        "type_id",
+    )
+
+    def __init__(self, csid: int) -> None:
+        self.csid = csid
+        self.timestamp = 0
+        self.delta = 0
+        self.length = 0
+        self.type_id = 0
+        self.stream_id = 0
+        self.extended = b""
+        """The extended timestamp field of the last header as it was on the wire; empty when there was none."""
+        self.marker = basic_header(3, csid)
+        """How a continuation of this chunk stream starts."""
+        self.missing = 0
+        """Bytes to come of the message in progress; 0: there is none."""
+        self.body = bytearray()
+        """What is there of the message in progress."""
+        self.since = 0.0
+        """When the message in progress began."""
+        self.payload = b""
+        """The message that has just become complete."""
+
+    def borrow(self, other: _ChunkStream) -> None:
+        """Take over the message header of another chunk stream."""
+        self.timestamp = other.timestamp
+        self.delta = other.delta
+        self.length = other.length
+        self.type_id = other.type_id
+        self.stream_id = other.stream_id
+        self.extended = other.extended
+
+
+class ChunkReader:
+    """Turns received bytes into messages.
+
+    Set Chunk Size and Abort change the parsing, so they are obeyed here and not returned; aggregates are taken apart;
+    empty messages and messages of unknown type are counted and dropped.
+
+    Attributes:
+        chunk_size: what the peer announced, 128 at first.
+        bytes_received: all bytes given to `receive`, for acknowledgements.
+        odd: what was tolerated, by reason code.
+    """
+
+    __slots__ = (
+        "_chunk_left",
+        "_held",
+        "_inside",
+        "_limits",
+        "_longest",
+        "_now",
+        "_partials",
+        "_recent",
+        "_reserved",
+        "_second_ends",
+        "_streams",
+        "_unknown",
+        "_usual",
+        "_work",
+        "bytes_received",
+        "chunk_size",
+        "odd",
+    )
+
+    def __init__(self, limits: WireLimits) -> None:
+        self.limits = limits
+        self.chunk_size = DEFAULT_CHUNK_SIZE
+        self.bytes_received = 0
+        self.odd: Counter[str] = Counter()
+        self._streams: dict[int, _ChunkStream] = {}
+        self._recent: _ChunkStream | None = None  # the one whose message header came last
+        self._held = b""  # a header that is not complete yet: at most 17 bytes
+        self._inside: _ChunkStream | None = None  # the one whose chunk is not complete yet...
+        self._chunk_left = 0  # ...and how many bytes of that chunk are to come
+        self._partials: dict[int, _ChunkStream] = {}  # unfinished messages, oldest first
+        self._reserved = 0  # the sum of their lengths
+        self._now = 0.0
+        self._second_ends = float("-inf")
+        self._work = 0
+        self._unknown = 0
+
+    @property
+    def limits(self) -> WireLimits:
+        """The bounds in force; they are replaced when the peer is granted publish or play."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: WireLimits) -> None:
+        self._limits = limits
+        longest = [limits.command] * 256
+        longest[SET_CHUNK_SIZE : SET_PEER_BANDWIDTH + 1] = [limits.control] * 6
+        longest[AUDIO] = limits.audio
+        longest[VIDEO] = longest[aggregate.AGGREGATE] = limits.video
+        self._longest = longest
+        self._usual = [min(length, limits.partial) for length in longest]
+
+    @property
+    def partial_bytes(self) -> int:
+        """Bytes held for messages that are not complete."""
+        return len(self._held) + sum(len(stream.body) for stream in self._partials.values())
+
+    def receive(self, data: bytes, now: float) -> list[Message]:
+        """Take bytes from the peer and return the messages that they complete.
+
+        Raises:
+            RemoteProtocolError: the peer broke the protocol or a limit. The reader must not be used afterwards.
+        """
+        self.bytes_received += len(data)
+        self._now = now
+        if now >= self._second_ends:
+            self._second_ends = now + 1.0
+            self._work = self._unknown = 0
+        messages: list[Message] = []
+        pos = 0
+        inside = self._inside
+        if inside is not None:
+            pos = self._fill(inside, data, 0, self._chunk_left)
+            if not inside.missing:
+                self._finish(inside, messages)
+        elif self._held:
+            data = self._held + data
+            self._held = b""
+        if pos < len(data):
+            self._read(data, pos, messages)
+        if self._work > self._limits.chunks_per_second:
+            raise RemoteProtocolError("chunk.work", f"more than {self._limits.chunks_per_second} chunks in a second")
+        if self._partials:
+            self._check_age()
+        return messages
+
+    def _read(self, data: bytes, pos: int, messages: list[Message]) -> None:
+        """Read chunks from *pos*, where one begins, to the end of *data*."""
+        streams = self._streams
+        usual = self._usual
+        end = len(data)
+        safe = end - 12  # up to here a whole header without extended timestamp is there
+        while pos < end:
+            self._work += 1
+            first = data[pos]
+            stream = streams.get(first & 0x3F)
+            if first >= 0x80 or pos > safe or stream is None or stream.missing:
+                pos = self._read_rare(data, pos, messages)
+                continue
+            time, word = _two_words(data, pos)  # basic header and time, length and type
+            time &= 0xFFFFFF
+            length = word >> 8
+            type_id = word & 0xFF
+            if time == _EXTENDED or length > usual[type_id] or not length or self._reserved:
+                pos = self._read_rare(data, pos, messages)
+                continue
+            if first >= 0x40:
+                start = pos + 8
+                stream.delta = time
+                time = (stream.timestamp + time) & _TIME_MASK
+            else:
+                start = pos + 12
+                stream.delta = time if time <= _CONFUSED_DELTA else 0
+                (stream.stream_id,) = _little_word(data, pos + 8)
+            stream.timestamp = time
+            stream.length = length
+            stream.type_id = type_id
+            stream.extended = b""
+            self._recent = stream
+            pos = start + length
+            if length <= self.chunk_size and pos <= end:
+                stream.payload = data[start:pos]
+            else:
+                stream.missing = length
+                pos = self._fill(stream, data, start, min(length, self.chunk_size))
+                if stream.missing:
+                    continue
+            csid = stream.csid
+            if type_id in _MEDIA and csid != _CONTROL_CSID:
+                messages.append(Message(type_id, time, stream.stream_id, csid, stream.payload))
+                stream.payload = b""
+            else:
+                self._finish(stream, messages)
+
+    def _fill(self, stream: _ChunkStream, data: bytes, pos: int, left: int) -> int:
+        """Add what *data* holds of the stream's message from *pos* on and return where it ends.
+
+        *left* bytes of the current chunk are to come. Continuation chunks are taken too, as long as they follow each
+        other directly and look as expected; whatever ends the run is left to `_read`.
+        """
+        first = pos + left  # where the first continuation header is, if there is one
+        stop = min(first, len(data))
+        piece: bytes | bytearray
+        if left >= stream.missing or first >= len(data):
+            piece = data[pos:stop]
+            left -= len(piece)
+        else:
+            size = self.chunk_size
+            marker = stream.marker + stream.extended
+            step = size + len(marker)
+            stop = min(pos + stream.missing - len(marker) * ((left - stream.missing) // size), len(data))
+            count = _count_markers(data, first, stop, marker, step)
+            stop = min(stop, first + count * step)
+            piece = bytearray(data[pos:stop])
+            for shift in range(len(marker)):
+                del piece[left :: step - shift]
+            left += count * size - len(piece)
+            self._work += count
+        stream.missing -= len(piece)
+        if stream.missing:
+            self._keep(stream, piece, left)
+            return stop
+        self._inside = None
+        if stream.csid in self._partials:
+            stream.body += piece
+            stream.payload = bytes(stream.body)
+            self._forget(stream)
+        else:
+            stream.payload = bytes(piece)
+        return stop
+
+    def _keep(self, stream: _ChunkStream, piece: bytes | bytearray, left: int) -> None:
+        """Store *piece* of an unfinished message; *left* more bytes would fill its chunk."""
+        if stream.csid in self._partials:
+            stream.body += piece
+        else:
+            stream.body = bytearray(piece)
+            stream.since = self._now
+            self._partials[stream.csid] = stream
+            self._reserved += stream.length
+        self._chunk_left = min(left, stream.missing)
+        self._inside = stream if left else None
+
+    def _forget(self, stream: _ChunkStream) -> None:
+        """Give up the state of an unfinished message, because it is complete or aborted."""
+        del self._partials[stream.csid]
+        self._reserved -= stream.length
+        stream.missing = 0
+        stream.body = bytearray()
+
+    def _read_rare(self, data: bytes, pos: int, messages: list[Message]) -> int:
+        """Read any chunk at *pos*, or hold its header when it is not complete; return where to go on."""
+        found = self._header(data, pos)
+        if found is None:
+            self._held = data[pos:]
+            self._work -= 1  # it is counted when it is complete
+            return len(data)
+        stream, start = found
+        if stream.missing:
+            start = self._fill(stream, data, start, min(stream.missing, self.chunk_size))
+        if not stream.missing:
+            self._finish(stream, messages)
+        return start
+
+    def _header(self, data: bytes, pos: int) -> tuple[_ChunkStream, int] | None:
+        """Parse the chunk header at *pos*; return its chunk stream and where its data starts, None while incomplete."""
+        fmt, csid, start = data[pos] >> 6, data[pos] & 0x3F, pos + 1
+        if csid < 2:
+            start += csid + 1
+            if start > len(data):
+                return None
+            csid = 64 + int.from_bytes(data[pos + 1 : start], "little")
+        stream = self._streams.get(csid) or self._open(csid, fmt)
+        if fmt == 3:
+            return self._bare_header(stream, data, start)
+        fields = data[start : start + _HEADER_SIZES[fmt]]
+        start += _HEADER_SIZES[fmt]
+        extended = b""
+        time = int.from_bytes(fields[:3], "big")
+        if time == _EXTENDED:
+            extended = data[start : start + 4]
+            start += 4
+            time = int.from_bytes(extended, "big")
+        if start > len(data):
+            return None
+        length = int.from_bytes(fields[3:6], "big") if fmt < 2 else stream.length
+        if stream.missing:
+            self._repeat(stream, length, extended)
+            return stream, start
+        stream.extended = extended
+        if fmt == 0:
+            stream.stream_id = int.from_bytes(fields[7:11], "little")
+            stream.timestamp = time
+            stream.delta = time if time <= _CONFUSED_DELTA else 0
+        else:
+            stream.timestamp = (stream.timestamp + time) & _TIME_MASK
+            stream.delta = time
+        if fmt < 2:
+            stream.type_id = fields[6]
+        self._begin(stream, length)
+        return stream, start
+
+    def _bare_header(self, stream: _ChunkStream, data: bytes, start: int) -> tuple[_ChunkStream, int] | None:
+        """Parse fmt 3: a continuation, or a new message like the last one.
+
+        After an extended timestamp it is repeated here by the specification (RTMP 1.0 §5.3.1.3), but OBS up to 30.0 and
+        other children of librtmp leave it out, and SRS repeats the absolute time where the last header had a delta. So
+        the four bytes are taken for a timestamp when they are one of the two values. They are waited for only while
+        they may still become one.
+        """
+        timestamp = stream.timestamp if stream.missing else (stream.timestamp + stream.delta) & _TIME_MASK
+        if stream.extended:
+            seen = data[start : start + 4]
+            if stream.extended.startswith(seen) or timestamp.to_bytes(4, "big").startswith(seen):
+                if len(seen) < 4:
+                    return None
+                start += 4
+        if not stream.missing:
+            stream.timestamp = timestamp
+            self._begin(stream, stream.length)
+        return stream, start
+
+    def _open(self, csid: int, fmt: int) -> _ChunkStream:
+        """Make the state of a chunk stream seen for the first time.
+
+        The first header should be fmt 0. librtmp starts with fmt 1 on csid 2 (message stream 0 is meant); FMS 3 and DJI
+        start with fmt 3 and 2, and mean the message header that came last on any chunk stream.
+        """
+        if len(self._streams) >= self._limits.chunk_streams:
+            raise RemoteProtocolError("chunk.streams", f"more than {self._limits.chunk_streams} chunk streams")
+        stream = _ChunkStream(csid)
+        if fmt >= 2:
+            if self._recent is None:
+                raise RemoteProtocolError("chunk.no_previous", f"chunk stream {csid} starts with fmt {fmt}")
+            stream.borrow(self._recent)
+        if fmt:
+            self.odd["chunk.no_previous"] += 1
+        self._streams[csid] = stream
+        return stream
+
+    def _repeat(self, stream: _ChunkStream, length: int, extended: bytes) -> None:
+        """Take a message header inside an unfinished message for a continuation, as SRS and FFmpeg do."""
+        if length != stream.length:
+            text = f"length {length} inside a message of {stream.length} bytes on chunk stream {stream.csid}"
+            raise RemoteProtocolError("chunk.len_changed", text)
+        stream.extended = extended
+        self.odd["chunk.repeated_header"] += 1
+
+    def _begin(self, stream: _ChunkStream, length: int) -> None:
+        """Start a message of *length* bytes, when the limits allow it."""
+        limits = self._limits
+        longest = self._longest[stream.type_id]
+        if length > longest:
+            raise RemoteProtocolError("msg.too_long", f"type {stream.type_id} with {length} bytes, {longest} allowed")
+        if self._reserved + length > limits.partial and length > limits.control:
+            raise RemoteProtocolError("chunk.partial", f"unfinished messages of more than {limits.partial} bytes")
+        stream.length = stream.missing = length
+        self._recent = stream
+
+    def _finish(self, stream: _ChunkStream, messages: list[Message]) -> None:
+        """Deal with a complete message: most are returned, some are for us."""
+        payload, stream.payload = stream.payload, b""
+        type_id, csid = stream.type_id, stream.csid
+        is_control = type_id <= SET_PEER_BANDWIDTH
+        if is_control != (csid == _CONTROL_CSID) or (is_control and stream.stream_id):
+            self.odd["chunk.odd_csid"] += 1
+        if type_id == SET_CHUNK_SIZE:
+            self._set_chunk_size(payload)
+        elif not payload:
+            self.odd["msg.empty"] += 1
+        elif type_id == ABORT:
+            self._abort(payload)
+        elif type_id not in _KNOWN:
+            self._skip(type_id)
+        else:
+            message = Message(type_id, stream.timestamp, stream.stream_id, csid, payload)
+            if type_id == aggregate.AGGREGATE:
+                parts = aggregate.unpack(message, self.odd)
+                self._work += len(parts)
+                messages += parts
+            else:
+                messages.append(message)
+
+    def _set_chunk_size(self, payload: bytes) -> None:
+        """Obey Set Chunk Size (RTMP 1.0 §5.4.1) from the next chunk on, whichever chunk stream it is on."""
+        if len(payload) < 4:
+            raise RemoteProtocolError("ctl.short", f"Set Chunk Size of {len(payload)} bytes")
+        size = int.from_bytes(payload[:4], "big")
+        if size == 0:
+            raise RemoteProtocolError("chunk.size_zero", "Set Chunk Size 0")
+        if size > 0x7FFFFFFF:
+            raise RemoteProtocolError("chunk.size_reserved_bit", f"Set Chunk Size {size:#x}")
+        self.chunk_size = min(size, MAX_CHUNK_SIZE)
+
+    def _abort(self, payload: bytes) -> None:
+        """Obey Abort (RTMP 1.0 §5.4.2): drop the unfinished message of one chunk stream."""
+        if len(payload) < 4:
+            self.odd["ctl.short"] += 1
+            return
+        stream = self._partials.get(int.from_bytes(payload[:4], "big"))
+        if stream is not None:
+            self._forget(stream)
+
+    def _skip(self, type_id: int) -> None:
+        """Count a message of unknown type; OBS has sent type 32, so a few are no reason to hang up."""
+        self.odd["msg.unknown"] += 1
+        self._unknown += 1
+        if self._unknown > self._limits.unknown_per_second:
+            raise RemoteProtocolError("msg.unknown_flood", f"messages of unknown type, the last one {type_id}")
+
+    def _check_age(self) -> None:
+        """Refuse unfinished messages that nobody seems to want to finish."""
+        oldest = next(iter(self._partials.values()))
+        age = self._now - oldest.since
+        if age > self._limits.partial_age_s:
+            raise RemoteProtocolError("chunk.partial_age", f"message unfinished for {age:.0f} s")
+
+
+def _count_markers(data: bytes, first: int, stop: int, marker: bytes, step: int) -> int:
+    """Count the headers equal to *marker*, one every *step* bytes from *first*, complete before *stop*, up to the first
+    that differs."""
+    count = (stop - first - len(marker)) // step + 1
+    for index in range(len(marker)):
+        heads = data[first + index : stop : step][:count]
+        byte = marker[index : index + 1]
+        if heads.count(byte) != len(heads):
+            count = len(heads) - len(heads.lstrip(byte))
+    return count
