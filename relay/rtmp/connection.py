@@ -11,9 +11,8 @@ from typing import Final
 
 from relay.rtmp import messages as m
 from relay.rtmp.chunks import ChunkReader
-from relay.rtmp.errors import RemoteProtocolError
 from relay.rtmp.events import Acknowledged, Event, Message
-from relay.rtmp.framing import DEFAULT_CHUNK_SIZE, CONNECTION_CSID, CONTROL_CSID, STREAM_CSID, frame
+from relay.rtmp.framing import CONNECTION_CSID, CONTROL_CSID, DEFAULT_CHUNK_SIZE, STREAM_CSID, frame
 from relay.rtmp.limits import WireLimits
 
 WINDOW_ACK_SIZE: Final = 2_500_000
@@ -68,7 +67,6 @@ class Connection:
         self._next_ack_at = -_NEVER
         self._announced_window = 0
         self._answers = Allowance(CONTROL_ANSWERS_PER_S)
-        self._unknown = Allowance(limits.unknown_per_second)
 
     @property
     def bytes_received(self) -> int:
@@ -86,6 +84,11 @@ class Connection:
     def send_ping(self, now: float) -> None:
         """Queue a PingRequest. OBS never answers once it publishes: any byte received counts as life, not the pong."""
         self._send_control(m.USER_CONTROL, m.user_control(m.PING_REQUEST, int(now * 1000)))
+
+    @property
+    def closed(self) -> bool:
+        """Whether the conversation is over: refused, failed or finished. Bytes are ignored from then on."""
+        return self._closed
 
     # What goes out.
 
@@ -171,14 +174,9 @@ class Connection:
             # RTMP 5.4.5: answer with the window size when it differs from the last one sent.
             self._send_window(bandwidth[0])
 
-    def _skip(self, message: Message, now: float) -> None:
-        """Count a message of a type that we do not serve; too many of them end the connection."""
-        if message.type_id in m.SHARED_OBJECT_TYPES:
-            self.odd["message.shared_object"] += 1
-        else:
-            self.odd["message.unknown"] += 1
-        if not self._unknown.take(now):
-            raise RemoteProtocolError("message.flood", "too many messages of unknown type")
+    def _skip(self, message: Message) -> None:
+        """Count a message that we do not serve. Shared objects would be the way to files on our disk (Red5 #453)."""
+        self.odd["message.shared_object" if message.type_id in m.SHARED_OBJECT_TYPES else "message.unserved"] += 1
 
     def _acknowledged(self, message: Message, events: list[Event]) -> None:
         total = m.read_u32(message.payload)

@@ -26,6 +26,8 @@ COMMAND: Final = 20
 
 MEDIA_TYPES: Final = frozenset({AUDIO, VIDEO, DATA_AMF3, DATA})
 """What a published stream is made of; handed out untouched."""
+CONTROL_TYPES: Final = frozenset({USER_CONTROL, WINDOW_ACK_SIZE, SET_PEER_BANDWIDTH})
+"""The control messages that `Connection` takes by itself; they give no events."""
 COMMAND_TYPES: Final = frozenset({COMMAND, COMMAND_AMF3})
 SHARED_OBJECT_TYPES: Final = frozenset({SHARED_OBJECT, SHARED_OBJECT_AMF3})
 

@@ -29,9 +29,6 @@ MAX_HELD: Final = 64 * 1024
 HELD_OVERHEAD: Final = 64
 """What a held message costs besides its payload, so that empty messages are bounded as well."""
 
-_AT_ONCE: Final = frozenset({m.USER_CONTROL, m.WINDOW_ACK_SIZE, m.SET_PEER_BANDWIDTH})
-"""Taken even while a question is open: they change no state that a question asks about."""
-
 
 class ServerConnection(ServerCalls):
     """One connection from an encoder or a player.
@@ -213,7 +210,8 @@ class ServerConnection(ServerCalls):
         self._now = now
         events: list[Event] = []
         for message in messages:
-            if message.type_id in _AT_ONCE:
+            if message.type_id in m.CONTROL_TYPES:
+                # Even while a question is open: they change no state that it asks about.
                 self._control(message, now)
             elif self._asked is not None:
                 self._hold(message)

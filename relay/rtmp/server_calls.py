@@ -90,7 +90,7 @@ class ServerCalls(Connection):
         elif type_id == m.ACKNOWLEDGEMENT:
             self._acknowledged(message, events)
         else:
-            self._skip(message, self._now)
+            self._skip(message)
 
     def _command(self, message: Message, events: list[Event]) -> None:
         if not self._commands.take(self._now):

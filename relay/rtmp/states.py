@@ -116,9 +116,7 @@ CLIENT_TABLE: Mapping[tuple[ClientState, ClientMove], ClientState] = {
     (ClientState.CREATING, ClientMove.REFUSED): ClientState.CLOSED,
     (ClientState.ASKED, ClientMove.REFUSED): ClientState.CLOSED,
     (ClientState.STREAMING, ClientMove.REFUSED): ClientState.CLOSED,
-    (ClientState.ASKED, ClientMove.FINISH): ClientState.CLOSED,
-    (ClientState.STREAMING, ClientMove.FINISH): ClientState.CLOSED,
-    (ClientState.CLOSED, ClientMove.FINISH): ClientState.CLOSED,
+    **{(state, ClientMove.FINISH): ClientState.CLOSED for state in ClientState},
 }
 
 _State = TypeVar("_State", bound=Enum)
