@@ -1,0 +1,391 @@
+"""One continuous programme: which feed is live, and who gets its packets.
+
+Imports the media floor and the feeds. The rules it guards: a sink gets its tracks before its first packet, and its
+first frame is a keyframe; a sink that raises is detached, closed and reported, and nobody else notices; the encoder
+waits for nobody.
+
+The seam for failover: `switch` arms a feed, `cut_in` puts it on air at its keyframe, `choose` says who follows when
+nobody is live. A policy with detectors and timers needs no more than these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+
+from relay.errors import RelayError
+from relay.media.packets import Codec, MediaKind, Packet, Role, Track, TrackSet
+from relay.media.tracks import TrackTable
+from relay.stream.feeds import Feed, FeedState, best_feed
+from relay.stream.gop import GopCache, lead_video
+from relay.stream.sinks import Sink
+
+MIB = 1024 * 1024
+
+FRAME = Role.FRAME
+VIDEO = MediaKind.VIDEO
+
+
+class StreamClosedError(RelayError):
+    """The stream has ended; its name is free for a new one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamLimits:
+    """What one stream may hold, and how long it waits."""
+
+    gop_bytes: int = 16 * MIB
+    """Two of the largest video messages we accept; 10 s at 12 Mbit/s."""
+    gop_ms: int = 20_000
+    """Twice the longest keyframe interval that encoders are set to in practice."""
+    audio_ms: int = 1000
+    """What an audio-only stream keeps for joiners (see relay.stream.gop)."""
+    settle_ms: int = 1000
+    """Stream time to wait for the second kind of track before the stream starts with one kind only."""
+
+
+def _ignore(*_: object) -> None:
+    """Stand in for a callback nobody gave."""
+
+
+class Stream:
+    """Takes packets of the live feed and gives them to every sink.
+
+    Attributes:
+        name: public name.
+        tracks: what is on air; its generation rises whenever the configuration changes.
+        feeds: those that publish now, in order of arrival.
+        live_feed: the one that subscribers see.
+        started: the tracks are known, so sinks can be opened.
+        closed: nothing comes any more.
+        switches: how often another feed went live.
+        undecodable_packets_total: frames left out because their track had no sequence header yet.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        limits: StreamLimits | None = None,
+        choose: Callable[[Sequence[Feed], float], Feed | None] = best_feed,
+        on_sink_failed: Callable[[Sink, Exception], None] | None = None,
+        on_sink_closing: Callable[[Sink, Awaitable[None]], None] | None = None,
+        on_started: Callable[[Stream], None] | None = None,
+        on_switched: Callable[[Stream, str, str, str], None] | None = None,
+        on_ended: Callable[[Stream, str], None] | None = None,
+    ) -> None:
+        """Create a stream without feeds.
+
+        Args:
+            name: public name.
+            limits: bounds.
+            choose: picks the feed that follows when none is live.
+            on_sink_failed: called with the sink and what it raised, after it was detached.
+            on_sink_closing: called with the sink and what its `close` returned to be awaited.
+            on_started: called once, when the tracks are known.
+            on_switched: called with the names of the previous and the new feed and the reason.
+            on_ended: called once, with the reason, after all sinks were closed.
+        """
+        self.name = name
+        self.limits = limits = limits or StreamLimits()
+        self.tracks = TrackSet()
+        self.feeds: tuple[Feed, ...] = ()
+        self.live_feed: Feed | None = None
+        self.started = False
+        self.closed = False
+        self.switches = 0
+        self.undecodable_packets_total = 0
+        self._choose = choose
+        self._on_sink_failed = on_sink_failed or _ignore
+        self._on_sink_closing = on_sink_closing or _ignore
+        self._on_started = on_started or _ignore
+        self._on_switched = on_switched or _ignore
+        self._on_ended = on_ended or _ignore
+        self._table = TrackTable()
+        self._codecs: dict[int, Codec] = {}
+        self._cache = GopCache(limits.gop_bytes, limits.gop_ms, audio_ms=limits.audio_ms)
+        self._sinks: tuple[Sink, ...] = ()
+        self._joining: list[Sink] = []
+        self._first_dts: int | None = None
+        self._last_feed: Feed | None = None
+        self._armed: Feed | None = None
+        self._armed_reason = ""
+
+    # Packets
+
+    def publish(self, packet: Packet) -> None:
+        """Give *packet*, in stream time, to every sink."""
+        if packet.role is not FRAME:
+            self._publish_other(packet)
+            return
+        if self._codecs.get((packet.track << 4) + packet.kind) is not packet.codec and not self._learn(packet):
+            return
+        sinks = self._sinks
+        if self._cache.add(packet) and self._joining:
+            self._admit()
+        if not self.started:
+            self._settle(packet)
+        for sink in sinks:
+            try:
+                sink.write(packet)
+            except Exception as error:  # the sink guard: one of three places that catch everything
+                self._fail(sink, error)
+
+    def _publish_other(self, packet: Packet) -> None:
+        role = packet.role
+        if role is Role.OTHER or role is Role.END:
+            self._cache.add(packet)
+            self._write(packet)
+            return
+        before = self._table.tracks
+        if self._table.see(packet) or self._table.tracks.generation != before.generation:
+            self._configure(self._table.tracks)
+        elif self._table.tracks is not before:
+            self.tracks = replace(self._table.tracks, generation=self.tracks.generation)
+            self._write(packet)
+
+    def _write(self, packet: Packet) -> None:
+        for sink in self._sinks:
+            try:
+                sink.write(packet)
+            except Exception as error:
+                self._fail(sink, error)
+
+    def _learn(self, packet: Packet) -> bool:
+        """Meet the first frame of a track, or of a new codec; return whether it can be decoded."""
+        if self._table.see(packet):
+            self._configure(self._table.tracks)
+        if not self._table.ready(packet):
+            self.undecodable_packets_total += 1
+            return False
+        self._codecs[(packet.track << 4) + packet.kind] = packet.codec
+        return True
+
+    def _configure(self, tracks: TrackSet) -> None:
+        """Tell every sink the new tracks, and forget packets that they do not describe."""
+        before, self.tracks = self.tracks, replace(tracks, generation=self.tracks.generation + 1)
+        self._codecs.clear()
+        lead = lead_video(tracks)
+        if lead != self._cache.lead:
+            self._cache.follow(lead)
+        elif not _only_adds(before, tracks):
+            self._cache.clear()
+        for sink in self._sinks:
+            try:
+                sink.configure(self.tracks)
+            except Exception as error:
+                self._fail(sink, error)
+        if self._joining:
+            self._admit()
+
+    def _settle(self, packet: Packet) -> None:
+        """Start the stream once both kinds of track are known, or one kind had the field to itself for long enough."""
+        if self._first_dts is None:
+            self._first_dts = packet.dts
+        kinds = {track.kind for track in self.tracks.tracks}
+        if len(kinds) > 1 or packet.dts - self._first_dts >= self.limits.settle_ms:
+            self.started = True
+            self._admit()
+            self._on_started(self)
+
+    # Sinks
+
+    @property
+    def sinks(self) -> tuple[Sink, ...]:
+        """Every attached sink, those that wait for their first keyframe included."""
+        return self._sinks + tuple(self._joining)
+
+    @property
+    def gop_overflowed(self) -> bool:
+        """Whether the GOP is too long to be cached, so that joiners wait for the next keyframe."""
+        return self._cache.overflowed
+
+    @property
+    def gop_overflows(self) -> int:
+        """How often a GOP was too long to be cached."""
+        return self._cache.overflows
+
+    def attach(self, sink: Sink, *, from_keyframe: bool = True) -> None:
+        """Give *sink* the tracks and all packets from the cached keyframe on; without one, from the next.
+
+        With *from_keyframe* false it gets the packets that come from now on, wherever they start.
+        """
+        if self.closed:
+            raise StreamClosedError(f"stream {self.name} has ended")
+        if from_keyframe or not self.started:
+            self._joining.append(sink)
+            self._admit()
+        elif self._introduce(sink, ()):
+            self._sinks = (*self._sinks, sink)
+
+    def detach(self, sink: Sink) -> None:
+        """Close *sink* and forget it. A sink that is not attached is left alone."""
+        if self._forget(sink):
+            self._close(sink)
+
+    def _admit(self) -> None:
+        """Let those who wait begin, if the stream is at a place where they can."""
+        if not self.started or (self._cache.lead is not None and not self._cache.packets):
+            return
+        joining, self._joining = self._joining, []
+        for sink in joining:
+            if self._introduce(sink, tuple(self._cache.packets)):
+                self._sinks = (*self._sinks, sink)
+
+    def _introduce(self, sink: Sink, packets: Sequence[Packet]) -> bool:
+        try:
+            sink.configure(self.tracks)
+            for packet in packets:
+                sink.write(packet)
+        except Exception as error:
+            self._close(sink)
+            self._on_sink_failed(sink, error)
+            return False
+        return True
+
+    def _fail(self, sink: Sink, error: Exception) -> None:
+        if self._forget(sink):
+            self._close(sink)
+            self._on_sink_failed(sink, error)
+
+    def _forget(self, sink: Sink) -> bool:
+        known = any(other is sink for other in self.sinks)
+        self._sinks = tuple(other for other in self._sinks if other is not sink)
+        self._joining = [other for other in self._joining if other is not sink]
+        return known
+
+    def _close(self, sink: Sink) -> None:
+        try:
+            closing = sink.close()
+        except Exception as error:
+            self._on_sink_failed(sink, error)
+        else:
+            if closing is not None:
+                self._on_sink_closing(sink, closing)
+
+    # Feeds
+
+    @property
+    def last_dts(self) -> int:
+        """Stream time of the newest packet, 0 before the first."""
+        return max(self._last_feed.last_dts, 0) if self._last_feed is not None else 0
+
+    def find_feed(self, name: str) -> Feed | None:
+        """Return the newest feed of this name."""
+        return next((feed for feed in reversed(self.feeds) if feed.name == name), None)
+
+    def open_feed(self, name: str, priority: int, now: float) -> Feed:
+        """Add a publisher. The first feed is live at once, a later one stands by.
+
+        Names may repeat for a moment: an encoder that comes back before its old connection was noticed dead is opened
+        first, then the old feed is ended, and the programme goes on without a break.
+        """
+        if self.closed:
+            raise StreamClosedError(f"stream {self.name} has ended")
+        feed = Feed(name, priority, self, now, settle_ms=self.limits.settle_ms)
+        first = not self.feeds
+        self.feeds = (*self.feeds, feed)
+        if first:
+            feed.go_live(offset=0, cut=0)
+            self._table = feed.table
+            self.live_feed = self._last_feed = feed
+        elif self.live_feed is None:
+            self._arm_best(self._armed_reason, now)
+        return feed
+
+    def switch(self, feed: Feed, reason: str) -> None:
+        """Let *feed* go live at its next keyframe; the live one goes on until then."""
+        if self._armed is not None:
+            self._armed.stand_by()
+            self._armed = None
+        if feed is not self.live_feed and feed.state is not FeedState.ENDED:
+            self._armed = feed
+            self._armed_reason = reason
+            feed.arm()
+
+    def cut_in(self, feed: Feed, packet: Packet) -> None:
+        """Put the armed *feed* on air, beginning with *packet*: its clock continues where the previous one stopped."""
+        last = self._last_feed
+        cut = last.next_dts if last is not None else packet.dts
+        if self.live_feed is not None:
+            self.live_feed.stand_by()
+        feed.go_live(offset=cut - packet.dts, cut=cut)
+        self.live_feed = self._last_feed = feed
+        self._armed = None
+        self.switches += 1
+        self._adopt(feed.table, cut)
+        self._on_switched(self, last.name if last is not None else "", feed.name, self._armed_reason)
+
+    def feed_ended(self, feed: Feed, reason: str, now: float) -> None:
+        """Forget *feed*; if nobody is live now the next one takes over, and without any feed the stream ends."""
+        self.feeds = tuple(other for other in self.feeds if other is not feed)
+        if self.live_feed is feed:
+            self.live_feed = None
+        if self._armed is feed:
+            self._armed = None
+        if not self.feeds:
+            self.close(reason)
+        elif self.live_feed is None:
+            self._arm_best(reason, now)
+
+    def close(self, reason: str) -> None:
+        """End the programme: feeds, then sinks. A second call does nothing."""
+        if self.closed:
+            return
+        self.closed = True
+        feeds, self.feeds, self.live_feed, self._armed = self.feeds, (), None, None
+        for feed in feeds:
+            feed.retire()
+        sinks, self._sinks, self._joining = self.sinks, (), []
+        for sink in sinks:
+            self._close(sink)
+        self._cache.clear()
+        self._on_ended(self, reason)
+
+    def _arm_best(self, reason: str, now: float) -> None:
+        feed = self._choose(self.feeds, now)
+        if feed is not None:
+            self.switch(feed, reason)
+
+    def _adopt(self, table: TrackTable, cut: int) -> None:
+        """Describe the programme by the tracks of the feed that just went live."""
+        self._table = table
+        self._codecs.clear()
+        before = self.tracks
+        tracks = _restamped(table.tracks, cut)
+        if _configuration(before) != _configuration(tracks):
+            self._configure(tracks)
+            return
+        self.tracks = replace(tracks, generation=before.generation)
+        new = tracks.metadata
+        if new is not None and (before.metadata is None or before.metadata.body != new.body):
+            self._write(new)
+
+
+def _configuration(tracks: TrackSet) -> dict[tuple[MediaKind, int], tuple[Codec, bytes, tuple[bytes, ...]]]:
+    """Return what decides whether a decoder can go on: codec, sequence header and side information of every track."""
+    return {
+        (track.kind, track.track_id): (
+            track.codec,
+            track.header.body if track.header is not None else b"",
+            tuple(packet.body for packet in track.side),
+        )
+        for track in tracks.tracks
+    }
+
+
+def _only_adds(before: TrackSet, after: TrackSet) -> bool:
+    """Return whether what was known stays as it is, so that cached packets can still be decoded."""
+    new = _configuration(after)
+    return all(new.get(key) == value for key, value in _configuration(before).items() if value[1])
+
+
+def _restamped(tracks: TrackSet, dts: int) -> TrackSet:
+    """Return *tracks* with every header at *dts*: they still carry the times of the feed they come from."""
+
+    def moved(track: Track) -> Track:
+        header = None if track.header is None else replace(track.header, dts=dts)
+        return replace(track, header=header, side=tuple(replace(packet, dts=dts) for packet in track.side))
+
+    metadata = None if tracks.metadata is None else replace(tracks.metadata, dts=dts)
+    return replace(tracks, tracks=tuple(map(moved, tracks.tracks)), metadata=metadata)
