@@ -71,6 +71,7 @@ class ServerCalls(Connection):
         self._tc_url = Secret("")
         self._asked: commands.Command | None = None
         self._asked_stream = 0
+        self._published = Secret("")
         self._enhanced = False
         self._commands = Allowance(COMMANDS_PER_S)
         self._now = 0.0
@@ -174,6 +175,7 @@ class ServerCalls(Connection):
         except names.BadNameError as error:
             text = "The stream key is not valid."
             raise self._refusal(error.code, stream_id, "NetStream.Publish.BadName", text) from None
+        self._published = Secret(address.name)
         self._ask(command, stream_id, StreamMove.PUBLISH)
         events.append(
             PublishRequested(stream_id=stream_id, app=address.app, name=Secret(address.name), query=address.query)
@@ -211,7 +213,8 @@ class ServerCalls(Connection):
         self._on_other(command, events)
         info: dict[str, amf0.Value] = {"code": "NetStream.Unpublish.Success", "description": "Publishing stopped."}
         self._send_command(commands.build("onFCUnpublish", 0.0, None, info))
-        self._end_stream(self.publishing, command.name, events)
+        if self._names_published(command.argument(0)):
+            self._end_stream(self.publishing, command.name, events)
 
     def _on_delete_stream(self, command: commands.Command, events: list[Event]) -> None:
         stream_id = commands.integer(command.argument(0))
@@ -257,6 +260,16 @@ class ServerCalls(Connection):
             self._send_command(commands.result(command, None, None))
 
     # Parts.
+
+    def _names_published(self, name: amf0.Value) -> bool:
+        """Tell whether *name* is what this connection publishes; no name means it as well."""
+        if not isinstance(name, str) or not name:
+            return True
+        try:
+            address = names.publish_address(self._connect_app.reveal(), self._tc_url.reveal(), name)
+        except names.BadNameError:
+            return False
+        return Secret(address.name) == self._published
 
     @property
     def _busy(self) -> bool:
