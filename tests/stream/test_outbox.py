@@ -1,0 +1,314 @@
+"""The outbox before one slow destination."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.media.packets import MediaKind, Packet, TrackSet
+from relay.stream.outbox import Outbox
+from tests.stream.media import audio, audio_header, data, tracks, video, video_header
+
+BOTH = tracks(video_header(), audio_header())
+SOUND = tracks(audio_header())
+
+
+def outbox_of(*packets: Packet, max_bytes: int = 10_000, max_ms: int = 4000, of: TrackSet = BOTH) -> Outbox:
+    outbox = Outbox(max_bytes, max_ms)
+    outbox.configure(of)
+    outbox.take_opening()
+    for packet in packets:
+        outbox.append(packet)
+    return outbox
+
+
+def drained(outbox: Outbox) -> list[Packet]:
+    taken = []
+    while (packet := outbox.pop()) is not None:
+        taken.append(packet)
+    return taken
+
+
+def gop(start: int, *, frames: int = 5, size: int = 20) -> list[Packet]:
+    packets: list[Packet] = []
+    for index in range(frames):
+        dts = start + index * 40
+        packets += [video(dts, index == 0, size=size), audio(dts + 10, size=10)]
+    return packets
+
+
+def test_packets_come_out_in_the_order_they_went_in() -> None:
+    packets = gop(0) + gop(200)
+
+    outbox = outbox_of(*packets)
+
+    assert outbox.queue_bytes == 2 * (5 * 20 + 5 * 10)
+    assert outbox.queue_ms == 370
+    assert drained(outbox) == packets
+    assert outbox.queue_bytes == 0
+    assert outbox.queue_ms == 0
+
+
+def test_nothing_is_taken_before_the_first_keyframe() -> None:
+    outbox = outbox_of(audio(0), video(1))
+
+    assert outbox.append(video(40)) is False
+    assert outbox.append(video(80, True)) is True
+    assert [packet.dts for packet in drained(outbox)] == [80]
+    assert outbox.dropped_packets == 3
+
+
+def test_the_oldest_gop_is_dropped_whole_when_bytes_run_out() -> None:
+    first, second, third = gop(0), gop(200), video(400, True)
+    outbox = outbox_of(*first, *second, max_bytes=310)
+
+    assert outbox.append(third) is True
+    assert outbox.dropped_gops == 1
+    assert outbox.dropped_packets == len(first)
+    assert outbox.dropped_bytes == 150
+    assert drained(outbox) == [*second, third]
+
+
+def test_a_queue_of_exactly_the_bounds_is_kept() -> None:
+    by_bytes = outbox_of(video(0, True, size=60), video(40, size=40), max_bytes=100)
+    by_time = outbox_of(video(0, True), video(4000), max_ms=4000)
+
+    assert len(by_bytes) == len(by_time) == 2
+    assert by_bytes.dropped_packets == by_time.dropped_packets == 0
+
+
+def test_one_byte_or_one_millisecond_more_empties_the_queue_until_the_next_keyframe() -> None:
+    by_bytes = outbox_of(video(0, True, size=60), video(40, size=41), max_bytes=100)
+    by_time = outbox_of(video(0, True), video(4001), max_ms=4000)
+
+    for outbox in (by_bytes, by_time):
+        assert len(outbox) == 0
+        assert outbox.waiting
+        assert outbox.append(video(4040)) is False
+        assert outbox.append(audio(4041)) is False
+        assert outbox.append(video(4080, True)) is True
+        assert outbox.dropped_gops == 1
+
+
+def test_the_rest_of_a_gop_that_was_begun_is_dropped_and_the_next_keyframe_follows() -> None:
+    first, second = gop(0), gop(200)
+    outbox = outbox_of(*first, *second, max_bytes=310)
+    begun = [outbox.pop(), outbox.pop()]
+
+    outbox.append(video(400, True, size=100))
+
+    assert begun == first[:2]
+    assert outbox.peek() is second[0]
+    assert outbox.dropped_packets == len(first) - 2
+
+
+def test_sound_of_a_dropped_span_that_arrives_after_the_keyframe_is_dropped_too() -> None:
+    late, kept = audio(190), audio(205)
+    outbox = outbox_of(video(0, True, size=60), video(200, True, size=20), late, kept, max_bytes=100)
+
+    outbox.append(video(240, size=20))
+    later = outbox.append(audio(199))
+
+    assert [packet.dts for packet in drained(outbox)] == [200, 205, 240]
+    assert later is False
+
+
+def test_data_rides_along_and_is_dropped_with_its_span() -> None:
+    outbox = outbox_of(video(0, True, size=60), data(10), video(200, True, size=60), data(210), max_bytes=100)
+
+    assert [packet.dts for packet in drained(outbox)] == [200, 210]
+
+
+def test_a_packet_larger_than_the_queue_is_refused_and_what_waits_stays() -> None:
+    outbox = outbox_of(video(0, True, size=20), max_bytes=100)
+
+    assert outbox.append(video(40, size=101)) is False
+    assert outbox.append(video(80)) is False
+    assert [packet.dts for packet in drained(outbox)] == [0]
+    assert outbox.append(video(120, True)) is True
+
+
+def test_without_video_only_the_oldest_sound_is_dropped() -> None:
+    outbox = outbox_of(*(audio(index * 20) for index in range(20)), max_bytes=100, of=SOUND)
+
+    assert [packet.dts for packet in drained(outbox)] == list(range(200, 400, 20))
+    assert outbox.dropped_packets == 10
+    assert outbox.dropped_gops == 0
+
+
+def test_take_returns_at_least_one_packet_and_at_most_the_bytes_asked_for() -> None:
+    outbox = outbox_of(*gop(0))
+
+    assert [len(packet.body) for packet in outbox.take(1)] == [20]
+    assert [len(packet.body) for packet in outbox.take(39)] == [10, 20]
+    assert len(outbox.take(10_000)) == 7
+    assert outbox.take(10_000) == []
+
+
+def test_an_opening_is_due_before_the_first_packet() -> None:
+    outbox = Outbox()
+    outbox.configure(BOTH)
+    outbox.append(video(0, True))
+
+    assert outbox.needs_opening
+    assert outbox.take(10_000) == []
+    assert outbox.take_opening() is BOTH
+    assert not outbox.needs_opening
+    assert len(outbox.take(10_000)) == 1
+
+
+def test_an_opening_is_due_exactly_where_the_configuration_changes() -> None:
+    changed = tracks(video_header(), audio_header(), generation=2)
+    outbox = outbox_of(*gop(0))
+    outbox.configure(changed)
+    outbox.append(video(200, True))
+
+    assert outbox.take(10_000)[-1].dts == 170
+    assert outbox.needs_opening
+    assert outbox.take_opening() is changed
+    assert [packet.dts for packet in outbox.take(10_000)] == [200]
+
+
+def test_a_change_of_configuration_inside_a_dropped_span_is_not_forgotten() -> None:
+    second, third = (tracks(video_header(), audio_header(), generation=number) for number in (2, 3))
+    outbox = outbox_of(*gop(0), max_bytes=310)
+    outbox.configure(second)
+    outbox.append(video(200))
+    outbox.configure(third)
+    for packet in gop(240):
+        outbox.append(packet)
+
+    assert outbox.take_opening() is third
+    assert [packet.dts for packet in outbox.take(10_000)] == [packet.dts for packet in gop(240)]
+
+
+def test_restart_begins_with_the_current_opening_and_a_keyframe() -> None:
+    first, second = gop(0), gop(200)
+    outbox = outbox_of(*first, *second)
+    outbox.take(60)
+
+    outbox.restart()
+
+    assert outbox.needs_opening
+    assert outbox.take_opening() is BOTH
+    assert drained(outbox) == second
+
+
+def test_restart_of_an_empty_outbox_waits_for_a_keyframe() -> None:
+    outbox = outbox_of(*gop(0))
+    drained(outbox)
+
+    outbox.restart()
+
+    assert outbox.append(video(200)) is False
+    assert outbox.append(video(240, True)) is True
+
+
+def test_restart_before_any_configuration_changes_nothing_that_matters() -> None:
+    outbox = Outbox()
+
+    outbox.restart()
+    outbox.configure(BOTH)
+
+    assert outbox.take_opening() is BOTH
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from("kvad"), st.integers(1, 60), st.integers(0, 120), st.integers(-60, 60)),
+        st.tuples(st.sampled_from("tcr"), st.integers(1, 300), st.just(0), st.just(0)),
+    ),
+    max_size=120,
+)
+
+
+@given(STEPS, st.integers(60, 300), st.integers(50, 1500))
+def test_whatever_happens_the_bounds_hold_and_what_comes_out_can_be_decoded(
+    steps: list[tuple[str, int, int, int]], max_bytes: int, max_ms: int
+) -> None:
+    outbox = outbox_of(max_bytes=max_bytes, max_ms=max_ms)
+    model = Destination()
+    now = 1000
+    offered: list[Packet] = []
+    generation = 1
+    for what, size, step, skew in steps:
+        now += step + 1
+        if what == "t":
+            model.receive(outbox, size)
+        elif what == "c":
+            generation += 1
+            outbox.configure(tracks(video_header(), audio_header(), generation=generation))
+        elif what == "r":
+            outbox.restart()
+            model.reconnect()
+        else:
+            packet = {
+                "k": lambda: video(now, True, size=size),
+                "v": lambda: video(now, size=size),
+                "a": lambda: audio(now + skew, size=size),
+                "d": lambda: data(now, body=b"d" * size),
+            }[what]()
+            offered.append(packet)
+            model.offered(packet, generation)
+            outbox.append(packet)
+            assert outbox.queue_bytes <= max_bytes
+            assert outbox.queue_ms <= max_ms
+    while len(outbox):
+        model.receive(outbox, 100)
+
+    assert outbox.queue_bytes == 0
+    assert len(model.got) + outbox.dropped_packets == len(offered)
+    positions = {id(packet): index for index, packet in enumerate(offered)}
+    order = [positions[id(packet)] for packet in model.got]
+    assert order == sorted(set(order))
+
+
+class Destination:
+    """Checks what a decoder at the other end would check."""
+
+    def __init__(self) -> None:
+        self.got: list[Packet] = []
+        self._lead: list[Packet] = []
+        self._generations: dict[int, int] = {}
+        self._generation = 1
+        self._fresh = True
+        self._start = 0
+        self._last: int | None = None
+
+    def offered(self, packet: Packet, generation: int) -> None:
+        self._generations[id(packet)] = generation
+        if packet.kind is MediaKind.VIDEO:
+            self._lead.append(packet)
+
+    def reconnect(self) -> None:
+        self._fresh = True
+        self._generation = 0
+
+    def receive(self, outbox: Outbox, nbytes: int) -> None:
+        if outbox.needs_opening:
+            self._generation = outbox.take_opening().generation
+        for packet in outbox.take(nbytes):
+            self.got.append(packet)
+            assert self._generation == self._generations[id(packet)]
+            if packet.kind is MediaKind.VIDEO:
+                index = next(i for i, other in enumerate(self._lead) if other is packet)
+                if self._fresh or index != self._last:
+                    assert packet.keyframe, "after a gap the first picture must be a keyframe"
+                    self._start = packet.dts
+                self._last = index + 1
+                self._fresh = False
+            else:
+                assert not self._fresh, "sound before the first picture"
+                assert packet.dts >= self._start, "sound of a span whose picture was left out"
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_every_dropped_gop_is_counted(count: int) -> None:
+    packets = [packet for index in range(count) for packet in gop(index * 200)]
+    outbox = outbox_of(*packets)
+
+    outbox_small = outbox_of(*packets, video(count * 200, True, size=150), max_bytes=150)
+
+    assert outbox.dropped_gops == 0
+    assert outbox_small.dropped_gops == count
