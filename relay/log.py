@@ -36,8 +36,8 @@ MAX_FIELD = 2_048
 MAX_TRACE = 32_768
 """Characters of one traceback."""
 
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-_CONTROL_IN_TRACE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROL_IN_TRACE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _PRIORITY = {"debug": 7, "info": 6, "warn": 4, "error": 3, "critical": 2}
 _RESERVED = frozenset({"ts", "level", "logger", "msg", "trace", "format", "message", "time", "system", "isError"})
 
@@ -70,7 +70,10 @@ class _Observer:
 
     def _write(self, line: str) -> None:
         try:
-            self._output.write(line)
+            try:
+                self._output.write(line)
+            except UnicodeEncodeError:  # standard output may be ASCII under a bare locale
+                self._output.write(line.encode("ascii", "backslashreplace").decode("ascii"))
             self._output.flush()
         except (OSError, ValueError):  # ValueError: the file was closed
             self.lines_dropped_total += 1
@@ -109,7 +112,7 @@ class JsonObserver(_Observer):
         trace = self._trace(event)
         if trace:
             line["trace"] = trace
-        self._write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+        self._write(json.dumps(line, allow_nan=False) + "\n")
 
     def _field(self, value: object, depth: int = 4) -> object:
         """Return *value* as something JSON can hold, redacted all the way down."""

@@ -1,0 +1,92 @@
+"""The only door for plugins: everything a plugin may use of the relay, and nothing that is not here.
+
+Re-exports, no code. The rule it guards: a name is added in a minor release and removed in a major one; the list is
+pinned by a test. A plugin is a class::
+
+    class GreetingPlugin:
+        class Config(ConfigModel):
+            text: str = "hello"                     # [plugins.greeting] text = "..."
+
+        def __init__(self, config: Config, context: Context) -> None: ...
+
+        @hookimpl
+        def on_event(self, event: Event) -> None: ...
+
+and an entry point ``greeting = "relay_greeting:GreetingPlugin"`` in the group ``rtmp_relay``.
+"""
+
+from __future__ import annotations
+
+from relay.config import TEMPLATE, is_loopback
+from relay.config_file import ConfigModel
+from relay.context import Background, Context, Push, PushTarget
+from relay.decisions import Allow, Decision, Deny, PlayRequest, PublishRequest
+from relay.errors import ConfigError, DestinationError, PluginError, RelayError
+from relay.events import (
+    ConnectionRefused,
+    Event,
+    FeedEnded,
+    FeedStarted,
+    FeedSwitched,
+    PlayerJoined,
+    PlayerLeft,
+    PublishRefused,
+    SinkFailed,
+    StreamEnded,
+    StreamStarted,
+    TargetStateChanged,
+)
+from relay.hookspecs import StreamInfo, hookimpl
+from relay.media.packets import Codec, MediaKind, Packet, Role, Track, TrackSet
+from relay.pluginfind import API_VERSION
+from relay.rtmp.names import is_public_name
+from relay.secret import Secret, redact_url, redact_urls
+from relay.secretref import SecretRef, SecretRefs
+from relay.stream.sinks import Sink
+
+__all__ = [
+    "API_VERSION",
+    "TEMPLATE",
+    "Allow",
+    "Background",
+    "Codec",
+    "ConfigError",
+    "ConfigModel",
+    "ConnectionRefused",
+    "Context",
+    "Decision",
+    "Deny",
+    "DestinationError",
+    "Event",
+    "FeedEnded",
+    "FeedStarted",
+    "FeedSwitched",
+    "MediaKind",
+    "Packet",
+    "PlayRequest",
+    "PlayerJoined",
+    "PlayerLeft",
+    "PluginError",
+    "PublishRefused",
+    "PublishRequest",
+    "Push",
+    "PushTarget",
+    "RelayError",
+    "Role",
+    "Secret",
+    "SecretRef",
+    "SecretRefs",
+    "Sink",
+    "SinkFailed",
+    "StreamEnded",
+    "StreamInfo",
+    "StreamStarted",
+    "TargetStateChanged",
+    "Track",
+    "TrackSet",
+    "hookimpl",
+    "is_loopback",
+    "is_public_name",
+    "redact_url",
+    "redact_urls",
+]

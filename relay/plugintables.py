@@ -1,0 +1,184 @@
+"""Joins the configuration with its plugins: every ``[plugins.NAME]`` and ``[streams.S.NAME]`` against its model.
+
+The rule it guards: what the core and all plugins have to say about a file comes out together, each with its line.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from relay.config import Config, open_source, parse
+from relay.config_file import ConfigFileError, ConfigModel, Problem, Source, Table, did_you_mean, validate
+from relay.config_lines import Path as TablePath
+from relay.errors import ConfigError, PluginError
+from relay.pluginfind import InstalledPlugin, PluginClass, import_plugin, installed_plugins
+from relay.secretref import SecretRef, find_secrets
+
+Installed = Mapping[str, list[InstalledPlugin]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginTables:
+    """One enabled plugin with its validated options."""
+
+    plugin: PluginClass
+    config: ConfigModel
+    stream_configs: Mapping[str, ConfigModel]
+    stream_defaults: ConfigModel | None
+
+    def secrets(self) -> Iterator[tuple[TablePath, SecretRef]]:
+        """Yield every secret in these tables with its path in the file."""
+        name = self.plugin.name
+        yield from find_secrets(self.config, ("plugins", name))
+        for stream, config in self.stream_configs.items():
+            yield from find_secrets(config, ("streams", stream, name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedConfig:
+    """A valid configuration with the tables of its plugins, and what a person should know about it."""
+
+    config: Config
+    plugins: tuple[PluginTables, ...]
+    warnings: tuple[Problem, ...]
+    missing_secrets: tuple[Problem, ...]
+    """Secrets that are not on this machine. Fatal for a start, worth a warning for a check."""
+
+
+def load_config(path: Path | None, installed: Installed | None = None) -> LoadedConfig:
+    """Read and check a file whole (None: the built-in configuration); raise ConfigFileError with everything wrong.
+
+    Secrets are looked for but not required, so that a file can be checked anywhere.
+    """
+    source = open_source(path)
+    config, problems = parse(source)
+    plugins, streams = _raw_tables(source)
+    tables, more = read_tables(plugins, streams, source, installed_plugins() if installed is None else installed)
+    if config is None or problems or more:
+        raise ConfigFileError([*problems, *more])
+    return LoadedConfig(
+        config=config,
+        plugins=tuple(tables),
+        warnings=tuple(_warnings(config, tables, path)),
+        missing_secrets=tuple(resolve_secrets(config, tables)),
+    )
+
+
+def _raw_tables(source: Source) -> tuple[dict[str, Table], dict[str, dict[str, Table]]]:
+    """Return the tables of plugins and streams as far as they are tables; the core's models report what is not."""
+    return (
+        {name: table for name, table in source.table("plugins").items() if isinstance(table, dict)},
+        {
+            stream: {name: table for name, table in tables.items() if isinstance(table, dict)}
+            for stream, tables in source.table("streams").items()
+            if isinstance(tables, dict)
+        },
+    )
+
+
+def read_tables(
+    plugins: Mapping[str, Table], streams: Mapping[str, Mapping[str, Table]], source: Source, installed: Installed
+) -> tuple[list[PluginTables], list[Problem]]:
+    """Import the configured plugins, in the order of their tables, and validate what belongs to them."""
+    tables: list[PluginTables] = []
+    problems: list[Problem] = []
+    for name, table in plugins.items():
+        try:
+            plugin = import_plugin(name, installed)
+        except PluginError as error:
+            problems.append(source.problem(("plugins", name), error.message))
+            continue
+        read, wrong = _read_plugin(plugin, table, streams, source)
+        problems += wrong
+        if read is not None:
+            tables.append(read)
+    problems += _unclaimed(plugins, streams, source, installed)
+    return tables, problems
+
+
+def _read_plugin(
+    plugin: PluginClass, table: Table, streams: Mapping[str, Mapping[str, Table]], source: Source
+) -> tuple[PluginTables | None, list[Problem]]:
+    config, problems = validate(plugin.config, table, source, ("plugins", plugin.name))
+    model = plugin.stream_config
+    defaults: Table = {}
+    if model is not None and config is not None:
+        defaults = {key: value for key, value in table.items() if key in model.model_fields}
+    stream_configs: dict[str, ConfigModel] = {}
+    for stream, sub_tables in streams.items():
+        if plugin.name not in sub_tables:
+            continue
+        at: TablePath = ("streams", stream, plugin.name)
+        if model is None:
+            problems.append(source.problem(at, f"the plugin {plugin.name} has no options for a single stream"))
+            continue
+        stream_config, wrong = validate(model, {**defaults, **sub_tables[plugin.name]}, source, at)
+        problems += wrong
+        if stream_config is not None:
+            stream_configs[stream] = stream_config
+    if config is None:
+        return None, problems
+    alone = None if model is None else validate(model, defaults, source)[0]
+    read = PluginTables(plugin=plugin, config=config, stream_configs=stream_configs, stream_defaults=alone)
+    return read, problems
+
+
+def _unclaimed(
+    plugins: Mapping[str, Table], streams: Mapping[str, Mapping[str, Table]], source: Source, installed: Installed
+) -> Iterator[Problem]:
+    """Say which sub-tables of streams nobody reads."""
+    for stream, sub_tables in streams.items():
+        for name in sub_tables:
+            if name in plugins:
+                continue
+            if name in installed:
+                message = f"the plugin {name} is not enabled: add a table [plugins.{name}]"
+            else:
+                message = "nothing reads this table; the tables of a stream belong to enabled plugins"
+                message += did_you_mean(name, plugins)
+            yield source.problem(("streams", stream, name), message)
+
+
+def resolve_secrets(config: Config, tables: Iterable[PluginTables]) -> list[Problem]:
+    """Read every secret; return those that are not there."""
+    problems = []
+    source = config.source
+    for path, secret in _all_secrets(config, tables):
+        try:
+            secret.resolve(source.directory)
+        except ConfigError as error:
+            problems.append(source.problem(path, error.message))
+    return problems
+
+
+def _all_secrets(config: Config, tables: Iterable[PluginTables]) -> Iterator[tuple[TablePath, SecretRef]]:
+    yield from find_secrets(config.http, ("http",))
+    for table in tables:
+        yield from table.secrets()
+
+
+def _warnings(config: Config, tables: Iterable[PluginTables], path: Path | None) -> Iterator[Problem]:
+    """Say what works but should not stay so."""
+    source = config.source
+    tables = list(tables)
+    exposed = [where for where, secret in _all_secrets(config, tables) if secret.exposed]
+    for where in exposed:
+        yield source.problem(
+            where, 'the secret itself stands in this file; better { env = "NAME" } or { file = "PATH" }'
+        )
+    if exposed and path is not None and _readable_by_others(path):
+        yield source.problem((), "holds secrets and can be read by everybody on this machine (chmod 600)")
+    if not any("authorize_publish" in table.plugin.hooks for table in tables):
+        yield source.problem(
+            (), "no enabled plugin decides who may publish, so nobody may; enable [plugins.streamkeys]"
+        )
+
+
+def _readable_by_others(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
+    except OSError:
+        return False
