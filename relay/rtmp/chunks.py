@@ -14,9 +14,10 @@ import struct
 from collections import Counter
 
 from relay.rtmp import aggregate
+from relay.rtmp.chunk_stream import ChunkStream, count_markers
 from relay.rtmp.errors import RemoteProtocolError
 from relay.rtmp.events import Message
-from relay.rtmp.framing import DEFAULT_CHUNK_SIZE, basic_header
+from relay.rtmp.framing import DEFAULT_CHUNK_SIZE
 from relay.rtmp.limits import MAX_CHUNK_SIZE, WireLimits
 
 SET_CHUNK_SIZE, ABORT, ACKNOWLEDGEMENT, USER_CONTROL, WINDOW_ACK_SIZE, SET_PEER_BANDWIDTH = 1, 2, 3, 4, 5, 6
@@ -34,54 +35,6 @@ are small, but "same time" in old librtmp and nginx-rtmp. Beyond this many ms on
 
 _two_words = struct.Struct(">II").unpack_from
 _little_word = struct.Struct("<I").unpack_from
-
-
-class _ChunkStream:
-    """What one chunk stream id remembers: its last message header and the message in progress."""
-
-    __slots__ = (
-        "body",
-        "csid",
-        "delta",
-        "extended",
-        "length",
-        "marker",
-        "missing",
-        "payload",
-        "since",
-        "stream_id",
-        "timestamp",
-        "type_id",
-    )
-
-    def __init__(self, csid: int) -> None:
-        self.csid = csid
-        self.timestamp = 0
-        self.delta = 0
-        self.length = 0
-        self.type_id = 0
-        self.stream_id = 0
-        self.extended = b""
-        """The extended timestamp field of the last header as it was on the wire; empty when there was none."""
-        self.marker = basic_header(3, csid)
-        """How a continuation of this chunk stream starts."""
-        self.missing = 0
-        """Bytes to come of the message in progress; 0: there is none."""
-        self.body = bytearray()
-        """What is there of the message in progress."""
-        self.since = 0.0
-        """When the message in progress began."""
-        self.payload = b""
-        """The message that has just become complete."""
-
-    def borrow(self, other: _ChunkStream) -> None:
-        """Take over the message header of another chunk stream."""
-        self.timestamp = other.timestamp
-        self.delta = other.delta
-        self.length = other.length
-        self.type_id = other.type_id
-        self.stream_id = other.stream_id
-        self.extended = other.extended
 
 
 class ChunkReader:
@@ -121,12 +74,12 @@ class ChunkReader:
         self.chunk_size = DEFAULT_CHUNK_SIZE
         self.bytes_received = 0
         self.odd: Counter[str] = Counter()
-        self._streams: dict[int, _ChunkStream] = {}
-        self._recent: _ChunkStream | None = None  # the one whose message header came last
+        self._streams: dict[int, ChunkStream] = {}
+        self._recent: ChunkStream | None = None  # the one whose message header came last
         self._held = b""  # a header that is not complete yet: at most 17 bytes
-        self._inside: _ChunkStream | None = None  # the one whose chunk is not complete yet...
+        self._inside: ChunkStream | None = None  # the one whose chunk is not complete yet...
         self._chunk_left = 0  # ...and how many bytes of that chunk are to come
-        self._partials: dict[int, _ChunkStream] = {}  # unfinished messages, oldest first
+        self._partials: dict[int, ChunkStream] = {}  # unfinished messages, oldest first
         self._reserved = 0  # the sum of their lengths
         self._now = 0.0
         self._second_ends = float("-inf")
@@ -161,7 +114,8 @@ class ChunkReader:
         """
         self.bytes_received += len(data)
         self._now = now
-        if now >= self._second_ends:
+        new_second = now >= self._second_ends
+        if new_second:
             self._second_ends = now + 1.0
             self._work = self._unknown = 0
         messages: list[Message] = []
@@ -170,7 +124,7 @@ class ChunkReader:
         if inside is not None:
             pos = self._fill(inside, data, 0, self._chunk_left)
             if not inside.missing:
-                self._finish(inside, messages)
+                self._finish(inside, inside.payload, messages)
         elif self._held:
             data = self._held + data
             self._held = b""
@@ -178,7 +132,7 @@ class ChunkReader:
             self._read(data, pos, messages)
         if self._work > self._limits.chunks_per_second:
             raise RemoteProtocolError("chunk.work", f"more than {self._limits.chunks_per_second} chunks in a second")
-        if self._partials:
+        if new_second and self._partials:
             self._check_age()
         return messages
 
@@ -188,8 +142,8 @@ class ChunkReader:
         usual = self._usual
         end = len(data)
         safe = end - 12  # up to here a whole header without extended timestamp is there
+        fresh = 0
         while pos < end:
-            self._work += 1
             first = data[pos]
             stream = streams.get(first & 0x3F)
             if first >= 0x80 or pos > safe or stream is None or stream.missing:
@@ -213,73 +167,84 @@ class ChunkReader:
             stream.timestamp = time
             stream.length = length
             stream.type_id = type_id
-            stream.extended = b""
+            if stream.extended:
+                stream.extend(b"")
             self._recent = stream
+            fresh += 1
             pos = start + length
             if length <= self.chunk_size and pos <= end:
-                stream.payload = data[start:pos]
+                payload = data[start:pos]
             else:
                 stream.missing = length
                 pos = self._fill(stream, data, start, min(length, self.chunk_size))
                 if stream.missing:
                     continue
+                payload, stream.payload = stream.payload, b""
             csid = stream.csid
             if type_id in _MEDIA and csid != _CONTROL_CSID:
-                messages.append(Message(type_id, time, stream.stream_id, csid, stream.payload))
-                stream.payload = b""
+                messages.append(Message(type_id, time, stream.stream_id, csid, payload))
             else:
-                self._finish(stream, messages)
+                self._finish(stream, payload, messages)
+        self._work += fresh
 
-    def _fill(self, stream: _ChunkStream, data: bytes, pos: int, left: int) -> int:
+    def _fill(self, stream: ChunkStream, data: bytes, pos: int, left: int) -> int:
         """Add what *data* holds of the stream's message from *pos* on and return where it ends.
 
         *left* bytes of the current chunk are to come. Continuation chunks are taken too, as long as they follow each
         other directly and look as expected; whatever ends the run is left to `_read`.
         """
+        missing = stream.missing
+        end = len(data)
         first = pos + left  # where the first continuation header is, if there is one
-        stop = min(first, len(data))
         piece: bytes | bytearray
-        if left >= stream.missing or first >= len(data):
+        if left >= missing or first >= end:
+            stop = first if first < end else end
             piece = data[pos:stop]
-            left -= len(piece)
+            left -= stop - pos
         else:
             size = self.chunk_size
-            marker = stream.marker + stream.extended
-            step = size + len(marker)
-            stop = min(pos + stream.missing - len(marker) * ((left - stream.missing) // size), len(data))
-            count = _count_markers(data, first, stop, marker, step)
-            stop = min(stop, first + count * step)
+            again = stream.again
+            width = len(again)
+            step = size + width
+            stop = pos + missing - width * ((left - missing) // size)  # rounded down, hence up: as many headers
+            if stop > end:
+                stop = end
+            heads = data[first:stop:step]
+            count = len(heads)
+            if width > 1 or heads.count(again) != count:
+                count = count_markers(data, first, stop, again, step)
+                stop = min(stop, first + count * step)
             piece = bytearray(data[pos:stop])
-            for shift in range(len(marker)):
+            for shift in range(width):
                 del piece[left :: step - shift]
             left += count * size - len(piece)
             self._work += count
-        stream.missing -= len(piece)
-        if stream.missing:
+        missing -= len(piece)
+        stream.missing = missing
+        if missing:
             self._keep(stream, piece, left)
             return stop
         self._inside = None
         if stream.csid in self._partials:
-            stream.body += piece
-            stream.payload = bytes(stream.body)
+            stream.payload = b"".join((stream.body, piece))
             self._forget(stream)
         else:
             stream.payload = bytes(piece)
         return stop
 
-    def _keep(self, stream: _ChunkStream, piece: bytes | bytearray, left: int) -> None:
+    def _keep(self, stream: ChunkStream, piece: bytes | bytearray, left: int) -> None:
         """Store *piece* of an unfinished message; *left* more bytes would fill its chunk."""
         if stream.csid in self._partials:
             stream.body += piece
         else:
-            stream.body = bytearray(piece)
+            stream.body = piece if isinstance(piece, bytearray) else bytearray(piece)
             stream.since = self._now
             self._partials[stream.csid] = stream
             self._reserved += stream.length
-        self._chunk_left = min(left, stream.missing)
+        self._chunk_left = left if left < stream.missing else stream.missing
         self._inside = stream if left else None
 
-    def _forget(self, stream: _ChunkStream) -> None:
+    def _forget(self, stream: ChunkStream) -> None:
         """Give up the state of an unfinished message, because it is complete or aborted."""
         del self._partials[stream.csid]
         self._reserved -= stream.length
@@ -288,19 +253,23 @@ class ChunkReader:
 
     def _read_rare(self, data: bytes, pos: int, messages: list[Message]) -> int:
         """Read any chunk at *pos*, or hold its header when it is not complete; return where to go on."""
-        found = self._header(data, pos)
-        if found is None:
-            self._held = data[pos:]
-            self._work -= 1  # it is counted when it is complete
-            return len(data)
-        stream, start = found
+        known = self._streams.get(data[pos] & 0x3F)
+        if data[pos] >= 0xC0 and known is not None and known.missing and not known.extended:
+            stream, start = known, pos + 1  # the plain continuation, when messages are interleaved
+        else:
+            found = self._header(data, pos)
+            if found is None:
+                self._held = data[pos:]
+                return len(data)
+            stream, start = found
+        self._work += 1
         if stream.missing:
             start = self._fill(stream, data, start, min(stream.missing, self.chunk_size))
         if not stream.missing:
-            self._finish(stream, messages)
+            self._finish(stream, stream.payload, messages)
         return start
 
-    def _header(self, data: bytes, pos: int) -> tuple[_ChunkStream, int] | None:
+    def _header(self, data: bytes, pos: int) -> tuple[ChunkStream, int] | None:
         """Parse the chunk header at *pos*; return its chunk stream and where its data starts, None while incomplete."""
         fmt, csid, start = data[pos] >> 6, data[pos] & 0x3F, pos + 1
         if csid < 2:
@@ -325,7 +294,7 @@ class ChunkReader:
         if stream.missing:
             self._repeat(stream, length, extended)
             return stream, start
-        stream.extended = extended
+        stream.extend(extended)
         if fmt == 0:
             stream.stream_id = int.from_bytes(fields[7:11], "little")
             stream.timestamp = time
@@ -338,7 +307,7 @@ class ChunkReader:
         self._begin(stream, length)
         return stream, start
 
-    def _bare_header(self, stream: _ChunkStream, data: bytes, start: int) -> tuple[_ChunkStream, int] | None:
+    def _bare_header(self, stream: ChunkStream, data: bytes, start: int) -> tuple[ChunkStream, int] | None:
         """Parse fmt 3: a continuation, or a new message like the last one.
 
         After an extended timestamp it is repeated here by the specification (RTMP 1.0 §5.3.1.3), but OBS up to 30.0 and
@@ -358,7 +327,7 @@ class ChunkReader:
             self._begin(stream, stream.length)
         return stream, start
 
-    def _open(self, csid: int, fmt: int) -> _ChunkStream:
+    def _open(self, csid: int, fmt: int) -> ChunkStream:
         """Make the state of a chunk stream seen for the first time.
 
         The first header should be fmt 0. librtmp starts with fmt 1 on csid 2 (message stream 0 is meant); FMS 3 and DJI
@@ -366,7 +335,7 @@ class ChunkReader:
         """
         if len(self._streams) >= self._limits.chunk_streams:
             raise RemoteProtocolError("chunk.streams", f"more than {self._limits.chunk_streams} chunk streams")
-        stream = _ChunkStream(csid)
+        stream = ChunkStream(csid)
         if fmt >= 2:
             if self._recent is None:
                 raise RemoteProtocolError("chunk.no_previous", f"chunk stream {csid} starts with fmt {fmt}")
@@ -376,15 +345,15 @@ class ChunkReader:
         self._streams[csid] = stream
         return stream
 
-    def _repeat(self, stream: _ChunkStream, length: int, extended: bytes) -> None:
+    def _repeat(self, stream: ChunkStream, length: int, extended: bytes) -> None:
         """Take a message header inside an unfinished message for a continuation, as SRS and FFmpeg do."""
         if length != stream.length:
             text = f"length {length} inside a message of {stream.length} bytes on chunk stream {stream.csid}"
             raise RemoteProtocolError("chunk.len_changed", text)
-        stream.extended = extended
+        stream.extend(extended)
         self.odd["chunk.repeated_header"] += 1
 
-    def _begin(self, stream: _ChunkStream, length: int) -> None:
+    def _begin(self, stream: ChunkStream, length: int) -> None:
         """Start a message of *length* bytes, when the limits allow it."""
         limits = self._limits
         longest = self._longest[stream.type_id]
@@ -395,10 +364,13 @@ class ChunkReader:
         stream.length = stream.missing = length
         self._recent = stream
 
-    def _finish(self, stream: _ChunkStream, messages: list[Message]) -> None:
+    def _finish(self, stream: ChunkStream, payload: bytes, messages: list[Message]) -> None:
         """Deal with a complete message: most are returned, some are for us."""
-        payload, stream.payload = stream.payload, b""
+        stream.payload = b""
         type_id, csid = stream.type_id, stream.csid
+        if payload and type_id in _MEDIA and csid != _CONTROL_CSID:
+            messages.append(Message(type_id, stream.timestamp, stream.stream_id, csid, payload))
+            return
         is_control = type_id <= SET_PEER_BANDWIDTH
         if is_control != (csid == _CONTROL_CSID) or (is_control and stream.stream_id):
             self.odd["chunk.odd_csid"] += 1
@@ -452,15 +424,3 @@ class ChunkReader:
         age = self._now - oldest.since
         if age > self._limits.partial_age_s:
             raise RemoteProtocolError("chunk.partial_age", f"message unfinished for {age:.0f} s")
-
-
-def _count_markers(data: bytes, first: int, stop: int, marker: bytes, step: int) -> int:
-    """Count the headers equal to *marker*, one every *step* bytes from *first*, complete before *stop*, up to the first
-    that differs."""
-    count = (stop - first - len(marker)) // step + 1
-    for index in range(len(marker)):
-        heads = data[first + index : stop : step][:count]
-        byte = marker[index : index + 1]
-        if heads.count(byte) != len(heads):
-            count = len(heads) - len(heads.lstrip(byte))
-    return count
