@@ -75,7 +75,18 @@ def continues(*, statuses: tuple[str, ...] = ()) -> Expect:
     return Expect(continues=True, statuses=statuses)
 
 
-ANY_PROTOCOL_ERROR = ("hs.*", "chunk.*", "ctl.*", "msg.*", "amf.*", "cmd.*", "connect.*", "name.*", "limit.*", "media.*")
+ANY_PROTOCOL_ERROR = (
+    "hs.*",
+    "chunk.*",
+    "ctl.*",
+    "msg.*",
+    "amf.*",
+    "cmd.*",
+    "connect.*",
+    "name.*",
+    "limit.*",
+    "media.*",
+)
 
 WHOLE, BYTES, SEVENS = 0, 1, 7
 """Deliveries: in one piece, or in pieces of so many bytes."""

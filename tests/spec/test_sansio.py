@@ -130,7 +130,9 @@ def test_bad_input_ends_as_the_catalogue_says(case: Case) -> None:
         assert not wrong, f"{case.title} (cut into {size or 'one piece'}): {wrong}"
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.sansio and case.memory < WATCHED], ids=lambda case: case.id)
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.sansio and case.memory < WATCHED], ids=lambda case: case.id
+)
 def test_bad_input_holds_no_more_memory_than_the_catalogue_says(case: Case) -> None:
     pieces = case.pieces()
     tracemalloc.start()

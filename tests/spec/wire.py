@@ -163,7 +163,13 @@ def user_control(event: int, data: bytes = b"") -> bytes:
 
 
 def command(
-    name: object, tid: object, *args: object, csid: int = 3, msid: int = 0, chunk_size: int = 128, type_id: int = COMMAND
+    name: object,
+    tid: object,
+    *args: object,
+    csid: int = 3,
+    msid: int = 0,
+    chunk_size: int = 128,
+    type_id: int = COMMAND,
 ) -> bytes:
     """An AMF0 command message."""
     return message(csid, type_id, amf(name, tid, *args), msid=msid, chunk_size=chunk_size)
@@ -190,7 +196,9 @@ def create_stream(tid: float = 2, *, chunk_size: int = 128) -> bytes:
     return command("createStream", tid, None, chunk_size=chunk_size)
 
 
-def publish(name: object = KEY, kind: object = "live", *, msid: int = 1, tid: float = 3, chunk_size: int = 128) -> bytes:
+def publish(
+    name: object = KEY, kind: object = "live", *, msid: int = 1, tid: float = 3, chunk_size: int = 128
+) -> bytes:
     """`publish`."""
     return command("publish", tid, None, name, kind, csid=8, msid=msid, chunk_size=chunk_size)
 
@@ -216,7 +224,9 @@ def nal(kind: int, payload: bytes) -> bytes:
 
 def picture(tag: bytes, *, key: bool = False, cts: int = 0) -> bytes:
     """An AVC video body whose NAL unit carries *tag*."""
-    return (b"\x17" if key else b"\x27") + b"\x01" + (cts & 0xFFFFFF).to_bytes(3, "big") + nal(0x65 if key else 0x41, tag)
+    return (
+        (b"\x17" if key else b"\x27") + b"\x01" + (cts & 0xFFFFFF).to_bytes(3, "big") + nal(0x65 if key else 0x41, tag)
+    )
 
 
 def sound(tag: bytes) -> bytes:

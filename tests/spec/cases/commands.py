@@ -216,9 +216,11 @@ CASES = [
         name="much-media-behind-publish",
         title="media before the answer is held up to a bound",
         after=CONNECT,
-        send=lambda: create_stream()
-        + publish(KEY)
-        + b"".join(video(picture(bytes(30_000), key=True), 40 * index) for index in range(60)),
+        send=lambda: (
+            create_stream()
+            + publish(KEY)
+            + b"".join(video(picture(bytes(30_000), key=True), 40 * index) for index in range(60))
+        ),
         expect=continues() | closed("limit.*", "msg.*", "cmd.*"),
         leaves=LIVE,
         deliveries=(WHOLE,),
@@ -329,7 +331,10 @@ CASES = [
             ("seek", command("seek", 0, None, 5000.0, msid=1, csid=8)),
             ("seek-nan", command("seek", 0, None, math.nan, msid=1, csid=8)),
             ("pause", command("pause", 0, None, True, 0.0, msid=1, csid=8)),
-            ("pause-and-on", command("pause", 0, None, True, 0.0, msid=1) + command("pause", 0, None, False, 9e9, msid=1)),
+            (
+                "pause-and-on",
+                command("pause", 0, None, True, 0.0, msid=1) + command("pause", 0, None, False, 9e9, msid=1),
+            ),
             ("pause-null", command("pause", 0, None, None, None, msid=1, csid=8)),
             ("receive-audio", command("receiveAudio", 0, None, False, msid=1, csid=8)),
             ("receive-video", command("receiveVideo", 0, None, False, msid=1, csid=8)),

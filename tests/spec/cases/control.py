@@ -54,7 +54,11 @@ CASES = [
             expect=continues(),
         )
         for phase in (LIVE, PLAY)
-        for name, totals in (("backwards", (5000, 4000, 0, 3)), ("increments", (100,) * 20), ("wrapped", (0xFFFFFFF0, 16)))
+        for name, totals in (
+            ("backwards", (5000, 4000, 0, 3)),
+            ("increments", (100,) * 20),
+            ("wrapped", (0xFFFFFFF0, 16)),
+        )
     ),
     *(
         Case(

@@ -194,4 +194,3 @@ CASES = [
         for name, header in (("proxy-v1", PROXY_V1), ("proxy-v2", PROXY_V2), ("proxy-v1-cut", b"PROXY "))
     ),
 ]
-

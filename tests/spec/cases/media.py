@@ -19,6 +19,7 @@ from tests.spec.wire import (
     message,
     nal,
     picture,
+    set_chunk_size,
     sound,
     video,
 )
@@ -153,7 +154,9 @@ CASES = [
         title="the same sequence headers before every keyframe reach a player once",
         after=LIVE,
         send=b"".join(
-            video(AVC_CONFIG, 40 * index) + audio(AAC_CONFIG, 40 * index) + video(picture(bytes([index]), key=True), 40 * index)
+            video(AVC_CONFIG, 40 * index)
+            + audio(AAC_CONFIG, 40 * index)
+            + video(picture(bytes([index]), key=True), 40 * index)
             for index in range(1, 20)
         ),
         expect=continues(),
@@ -222,7 +225,8 @@ CASES = [
         title="audio two seconds behind video",
         after=LIVE,
         send=b"".join(
-            video(picture(bytes([index]), key=index == 0), 4000 + 40 * index) + audio(sound(bytes([index])), 2000 + 40 * index)
+            video(picture(bytes([index]), key=index == 0), 4000 + 40 * index)
+            + audio(sound(bytes([index])), 2000 + 40 * index)
             for index in range(30)
         ),
         expect=continues(),
@@ -295,7 +299,21 @@ CASES = [
             expect=continues(),
         )
         for kind, bodies in (
-            (VIDEO, (b"", b"\x17", b"\x27", b"\x17\1", b"\x17\1\0\0", b"\x27\1\0\0\0", b"\x17\2\0\0\0", b"\x57\0", b"\x90", b"\0")),
+            (
+                VIDEO,
+                (
+                    b"",
+                    b"\x17",
+                    b"\x27",
+                    b"\x17\1",
+                    b"\x17\1\0\0",
+                    b"\x27\1\0\0\0",
+                    b"\x17\2\0\0\0",
+                    b"\x57\0",
+                    b"\x90",
+                    b"\0",
+                ),
+            ),
             (AUDIO, (b"", b"\xaf", b"\x2f", b"\x90", b"\x95", b"\x97", b"\0")),
             (18, (b"", b"\x02", b"\x02\0", b"\x02\0\1", b"\x05", b"\xff")),
         )
@@ -327,7 +345,8 @@ CASES = [
         name="video-only",
         title="pictures without sound",
         after=PUBLISH,
-        send=video(AVC_CONFIG) + b"".join(video(picture(bytes([index]), key=index % 9 == 1), 20 * index) for index in range(1, 100)),
+        send=video(AVC_CONFIG)
+        + b"".join(video(picture(bytes([index]), key=index % 9 == 1), 20 * index) for index in range(1, 100)),
         expect=continues(),
         deliveries=(WHOLE, SEVENS),
     ),
@@ -339,12 +358,18 @@ CASES = [
         send=message(
             6,
             AGGREGATE,
-            flv_tag(VIDEO, 5000, picture(b"one", key=True)) + flv_tag(AUDIO, 5010, sound(b"two")) + flv_tag(VIDEO, 5040, picture(b"three")),
+            flv_tag(VIDEO, 5000, picture(b"one", key=True))
+            + flv_tag(AUDIO, 5010, sound(b"two"))
+            + flv_tag(VIDEO, 5040, picture(b"three")),
             timestamp=100,
             msid=1,
         ),
         expect=continues(),
-        delivers=((VIDEO, 100, picture(b"one", key=True)), (AUDIO, 110, sound(b"two")), (VIDEO, 140, picture(b"three"))),
+        delivers=(
+            (VIDEO, 100, picture(b"one", key=True)),
+            (AUDIO, 110, sound(b"two")),
+            (VIDEO, 140, picture(b"three")),
+        ),
     ),
     *(
         Case(
@@ -446,8 +471,12 @@ CASES = [
         name="no-keyframe",
         title="ten minutes without a keyframe: the memory of the last group stays bounded",
         after=LIVE,
-        send=lambda: b"".join(video(picture(bytes(2000)), 40 * index) for index in range(1, 15_000)),
+        send=lambda: (
+            set_chunk_size(4096)
+            + b"".join(video(picture(bytes(2000)), 40 * index, chunk_size=4096) for index in range(1, 15_000))
+        ),
         expect=continues(),
+        chunk_size=4096,
         deliveries=(WHOLE,),
         memory=64 * MIB,
         seconds=20,

@@ -135,7 +135,9 @@ CASES = [
             name=f"metadata-ecma-count-{count:x}",
             title="the count of an ECMA array is advice",
             after=LIVE,
-            send=data(amf("@setDataFrame", "onMetaData") + b"\x08" + struct.pack(">I", count) + amf_object({"width": 2.0})),
+            send=data(
+                amf("@setDataFrame", "onMetaData") + b"\x08" + struct.pack(">I", count) + amf_object({"width": 2.0})
+            ),
             expect=continues(),
             memory=4 * 1024 * 1024,
         )
@@ -394,7 +396,9 @@ CASES = [
         send=connecting(
             b"\x0f"
             + struct.pack(">I", 92)
-            + b'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;"><!ENTITY f SYSTEM "file:///etc">]><x/>'[:92].ljust(92)
+            + b'<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;"><!ENTITY f SYSTEM "file:///etc">]><x/>'[
+                :92
+            ].ljust(92)
         ),
         expect=continues(),
         leaves=CONNECT,
