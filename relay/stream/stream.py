@@ -69,10 +69,10 @@ class Stream:
         limits: StreamLimits | None = None,
         choose: Callable[[Sequence[Feed], float], Feed | None] = best_feed,
         on_sink_failed: Callable[[Sink, Exception], None] | None = None,
-        on_sink_closing: Callable[[Sink, Awaitable[None]], None] | None = None,
-        on_started: Callable[[Stream], None] | None = None,
-        on_switched: Callable[[Stream, str, str, str], None] | None = None,
-        on_ended: Callable[[Stream, str], None] | None = None,
+        on_sink_closing: Callable[[Sink, Awaitable[None]], None] = _ignore,
+        on_started: Callable[[Stream], None] = _ignore,
+        on_switched: Callable[[Stream, str, str, str], None] = _ignore,
+        on_ended: Callable[[Stream, str], None] = _ignore,
     ) -> None:
         """Create a stream without feeds.
 
@@ -96,11 +96,11 @@ class Stream:
         self.switches = 0
         self.undecodable_packets_total = 0
         self._choose = choose
-        self._on_sink_failed = on_sink_failed or _ignore
-        self._on_sink_closing = on_sink_closing or _ignore
-        self._on_started = on_started or _ignore
-        self._on_switched = on_switched or _ignore
-        self._on_ended = on_ended or _ignore
+        self._on_sink_failed = _ignore if on_sink_failed is None else on_sink_failed
+        self._on_sink_closing = on_sink_closing
+        self._on_started = on_started
+        self._on_switched = on_switched
+        self._on_ended = on_ended
         self._table = TrackTable()
         self._codecs: dict[int, Codec] = {}
         self._cache = GopCache(limits.gop_bytes, limits.gop_ms, audio_ms=limits.audio_ms)

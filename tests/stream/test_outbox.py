@@ -223,6 +223,14 @@ STEPS = st.lists(
 )
 
 
+def make(what: str, now: int, size: int, skew: int) -> Packet:
+    if what == "a":
+        return audio(now + skew, size=size)
+    if what == "d":
+        return data(now, body=b"d" * size)
+    return video(now, what == "k", size=size)
+
+
 @given(STEPS, st.integers(60, 300), st.integers(50, 1500))
 def test_whatever_happens_the_bounds_hold_and_what_comes_out_can_be_decoded(
     steps: list[tuple[str, int, int, int]], max_bytes: int, max_ms: int
@@ -243,12 +251,7 @@ def test_whatever_happens_the_bounds_hold_and_what_comes_out_can_be_decoded(
             outbox.restart()
             model.reconnect()
         else:
-            packet = {
-                "k": lambda: video(now, True, size=size),
-                "v": lambda: video(now, size=size),
-                "a": lambda: audio(now + skew, size=size),
-                "d": lambda: data(now, body=b"d" * size),
-            }[what]()
+            packet = make(what, now, size, skew)
             offered.append(packet)
             model.offered(packet, generation)
             outbox.append(packet)
