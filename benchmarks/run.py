@@ -159,6 +159,8 @@ def find_faults(run: Run, publishers: int, receivers: int) -> Iterator[str]:
         yield f"{run['refused']} connections refused, {run['closed']} closed: {run['stderr'].strip()[-300:]}"
     if run["messages"] < 0.97 * run["expected_messages"]:
         yield f"{run['messages']} of {run['expected_messages']} messages delivered in the window"
+    if run["load_cpu_s"] > 0.93 * run["window_s"]:
+        yield "the load program had no time left: its core is the limit, not the server"
     if receivers and run["messages"] == 0:
         yield "nothing was delivered"
 

@@ -11,13 +11,12 @@
  * and `early` (errors before the window). With --pid the CPU of the server over the window is read from the
  * schedstat of its tasks and its RSS from /proc/PID/status.
  *
- * It must cost less than the server: one recv() of up to 256 KiB for each wake-up, chunk headers parsed, bodies skipped.
+ * It must cost no more than the server: one recv() of up to 256 KiB for each wake-up, headers parsed, bodies skipped.
  * --poll-us makes it look at its sockets only that often, which merges receives (for the capacity search).
- * Exit: 0 = the window was measured (see `live` and the counters), 1 = it could not start, 2 = usage, SIGALRM = deadline.
+ * Exit: 0 = measured (see `live` and the counters), 1 = could not start, 2 = usage; SIGALRM = past its deadline.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
 #include <netinet/tcp.h>
@@ -31,10 +30,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "measure.h"
 #include "wire.h"
 
-#define MS 1000000LL
-#define SECOND (1000 * MS)
 enum { EVENTS = 4096, RECEIVE = 256 << 10, GOP = 60, FPS = 30, MAX_BACKLOG = 32 << 20, ACK_EVERY = 2500000 };
 
 /* ---- what is asked for ---- */
@@ -59,6 +57,7 @@ enum { MAGIC = 0x524C4231, VIDEO_MARK_AT = 10, AUDIO_MARK_AT = 2 }; /* after the
 
 /* ---- connections ---- */
 enum role { PUBLISHER, PLAYER, SINK };
+static const char *const role_names[] = {"publisher", "player", "sink"};
 enum state { CLOSED, HANDSHAKING, TALKING, GRANTED };
 
 struct track { /* what a receiver knows of one track */
@@ -71,15 +70,15 @@ struct conn {
     enum role role;
     enum state state;
     bool want_write, stalled, first_key, sink_counted;
+    uint32_t ack_every, msid;
+    uint64_t received, acked;
+    struct track tracks[2];
+    struct bytes out;
+    int64_t play_at;
+    struct source *source;
     uint8_t *hello; /* handshake bytes of the peer, while shaking hands */
     uint32_t hello_len;
     struct chunk_reader reader;
-    struct bytes out;
-    uint64_t received, acked;
-    uint32_t ack_every, msid;
-    int64_t play_at;
-    struct track tracks[2];
-    struct source *source;
 };
 
 struct source { /* what a publisher sends */
@@ -108,56 +107,18 @@ static struct {
     struct errors early, window;
     uint64_t messages, bytes, other, blocked;
     int64_t late_max;
-    uint32_t histogram[1024];
+    struct histogram latency;
     int granted, published, refused, closed, stalled, stalled_closed;
     float *first_key_ms;
     int first_keys;
 } count;
 
-static int64_t clock_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * SECOND + t.tv_nsec;
-}
-
-/* Buckets of at most 3 %: exact below 32 us, then 32 steps for each power of two. */
-static int bucket_of(uint64_t us)
-{
-    if (us < 32)
-        return (int)us;
-    int shift = 58 - __builtin_clzll(us);
-    int b = 32 * (shift + 1) + (int)(us >> shift) - 32;
-    return b < 1024 ? b : 1023;
-}
-
-static double bucket_top_ms(int b)
-{
-    return b < 32 ? (b + 1) / 1e3 : (double)((uint64_t)(b % 32 + 33) << (b / 32 - 1)) / 1e3;
-}
-
-static double latency_ms(double quantile)
-{
-    uint64_t total = 0, seen = 0;
-    int last = 0;
-    for (int b = 0; b < 1024; b++)
-        total += count.histogram[b];
-    for (int b = 0; b < 1024; b++) {
-        if (!count.histogram[b])
-            continue;
-        last = b;
-        seen += count.histogram[b];
-        if ((double)seen >= quantile * (double)total)
-            break;
-    }
-    return total ? bucket_top_ms(last) : 0;
-}
-
 /* ---- sending ---- */
 
+/* Edge-triggered: receive() empties the socket, and the kernel need not ask it again at the next wait. */
 static void watch(struct conn *c, int op)
 {
-    struct epoll_event e = {.data.ptr = c, .events = EPOLLRDHUP};
+    struct epoll_event e = {.data.ptr = c, .events = EPOLLET | EPOLLRDHUP};
     if (!c->stalled)
         e.events |= EPOLLIN;
     if (c->want_write)
@@ -178,7 +139,7 @@ static void close_conn(struct conn *c, const char *why)
     else if (c->sink_counted && count.on)
         count.closed++;
     if (c->role == PUBLISHER || (!c->stalled && count.refused + count.closed <= 3))
-        fprintf(stderr, "rtmpload: %s %d: %s\n", (const char *[]){"publisher", "player", "sink"}[c->role], c->index, why);
+        fprintf(stderr, "rtmpload: %s %d: %s\n", role_names[c->role], c->index, why);
     if (c->role == SINK && c->sink_counted)
         sink_count--;
     c->state = CLOSED;
@@ -301,8 +262,8 @@ static void put_media(struct source *s, int track, uint32_t ts, const uint8_t *b
 static void send_headers(struct source *s)
 {
     static const uint8_t avc[] = { /* AVCDecoderConfigurationRecord: 1280x720, baseline 3.1 */
-        0x17, 0, 0, 0, 0, 1, 0x42, 0xC0, 0x1F, 0xFF, 0xE1, 0, 0x17, 0x67, 0x42, 0xC0, 0x1F, 0xDA, 0x01, 0x40, 0x16, 0xEC,
-        0x04, 0x40, 0, 0, 3, 0, 0x40, 0, 0, 0x0F, 3, 0xC6, 0x0C, 0xA8, 1, 0, 4, 0x68, 0xCE, 0x0F, 0xC8};
+        0x17, 0, 0, 0, 0, 1, 0x42, 0xC0, 0x1F, 0xFF, 0xE1, 0, 0x17, 0x67, 0x42, 0xC0, 0x1F, 0xDA, 0x01, 0x40, 0x16,
+        0xEC, 0x04, 0x40, 0, 0, 3, 0, 0x40, 0, 0, 0x0F, 3, 0xC6, 0x0C, 0xA8, 1, 0, 4, 0x68, 0xCE, 0x0F, 0xC8};
     static const uint8_t aac[] = {0xAF, 0, 0x12, 0x10}; /* AudioSpecificConfig: AAC-LC, 44.1 kHz, stereo */
     static const struct { const char *key; double value; } meta[] = {
         {"width", 1280}, {"height", 720}, {"framerate", FPS}, {"videocodecid", 7}, {"audiocodecid", 10},
@@ -447,8 +408,7 @@ static void check_media(struct conn *c, const struct message *m)
             count.first_key_ms[count.first_keys++] = (float)(now_ns - c->play_at) / (float)MS;
     }
     if (count.on) {
-        int64_t us = (now_ns - mark.sent_ns) / 1000;
-        count.histogram[bucket_of(us > 0 ? (uint64_t)us : 0)]++;
+        histogram_add(&count.latency, (now_ns - mark.sent_ns) / 1000);
         count.messages++;
         count.bytes += m->length;
     }
@@ -584,7 +544,7 @@ static size_t shake_hands(struct conn *c, const uint8_t *data, size_t n)
     return take;
 }
 
-static void receive(struct conn *c)
+static void receive(struct conn *c, bool to_the_end)
 {
     for (;;) {
         ssize_t n = recv(c->fd, receive_buffer, sizeof receive_buffer, MSG_DONTWAIT);
@@ -617,7 +577,7 @@ static void receive(struct conn *c)
             if (c->state == CLOSED)
                 return;
         }
-        if ((size_t)n < sizeof receive_buffer)
+        if ((size_t)n < sizeof receive_buffer && !to_the_end)
             break;
     }
     if (c->role == PLAYER && c->first_key && !c->stalled && c->index >= opt.players - opt.stall) {
@@ -723,49 +683,6 @@ static bool dial_more(int64_t live_since)
     return dialled < all;
 }
 
-/* ---- the server under test ---- */
-
-static double server_cpu_s(void)
-{
-    char path[300];
-    snprintf(path, sizeof path, "/proc/%d/task", opt.pid);
-    DIR *d = opt.pid ? opendir(path) : NULL;
-    double total = 0;
-    for (struct dirent *e; d && (e = readdir(d));) {
-        unsigned long long ns;
-        snprintf(path, sizeof path, "/proc/%d/task/%s/schedstat", opt.pid, e->d_name);
-        FILE *f = e->d_name[0] == '.' ? NULL : fopen(path, "r");
-        if (f && fscanf(f, "%llu", &ns) == 1)
-            total += (double)ns / 1e9;
-        if (f)
-            fclose(f);
-    }
-    if (d)
-        closedir(d);
-    return total;
-}
-
-static int server_rss_kib(void)
-{
-    char line[256];
-    int kib = 0;
-    snprintf(line, sizeof line, "/proc/%d/status", opt.pid);
-    FILE *f = opt.pid ? fopen(line, "r") : NULL;
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "VmRSS: %d", &kib) == 1)
-            break;
-    if (f)
-        fclose(f);
-    return kib;
-}
-
-static double own_cpu_s(void)
-{
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
-}
-
 /* ---- the run ---- */
 
 /* Serves sockets and publishers until *deadline* (or sooner: the caller loops). */
@@ -800,7 +717,7 @@ static void turn(int64_t deadline)
         if (c->stalled && events[i].events & (EPOLLHUP | EPOLLERR | EPOLLRDHUP))
             close_conn(c, "closed by the server");
         else if (!c->stalled && events[i].events & ~(uint32_t)EPOLLOUT)
-            receive(c);
+            receive(c, events[i].events & (EPOLLHUP | EPOLLERR | EPOLLRDHUP));
     }
     now_ns = clock_ns();
 }
@@ -835,8 +752,8 @@ static uint64_t expected_messages(void)
 
 static void print_errors(const char *name, const struct errors *e)
 {
-    printf("\"%s\": {\"lost\": %lu, \"repeated\": %lu, \"reordered\": %lu, \"backwards\": %lu, \"wrong_length\": %lu}, ",
-           name, e->lost, e->repeated, e->reordered, e->backwards, e->wrong_length);
+    printf("\"%s\": {\"lost\": %lu, \"repeated\": %lu, \"reordered\": %lu, ", name, e->lost, e->repeated, e->reordered);
+    printf("\"backwards\": %lu, \"wrong_length\": %lu}, ", e->backwards, e->wrong_length);
 }
 
 static void report(double window_s, double server_s, double own_s, int rss_start, int rss_end, int rss_max)
@@ -849,19 +766,23 @@ static void report(double window_s, double server_s, double own_s, int rss_start
         publishing += sources[i].conn && sources[i].conn->state == GRANTED;
     }
     qsort(count.first_key_ms, (size_t)count.first_keys, sizeof(float), by_value);
-    printf("{\"publishing\": %d, \"live\": %d, \"refused\": %d, \"closed\": %d, \"stalled\": %d, \"stalled_closed\": %d, ",
-           publishing, live_receivers(), count.refused, count.closed, count.stalled, count.stalled_closed);
+    const struct histogram *l = &count.latency;
+    printf("{\"publishing\": %d, \"live\": %d, \"refused\": %d, \"closed\": %d, ", publishing, live_receivers(),
+           count.refused, count.closed);
+    printf("\"stalled\": %d, \"stalled_closed\": %d, ", count.stalled, count.stalled_closed);
     printf("\"window_s\": %.4f, \"server_cpu_s\": %.4f, \"load_cpu_s\": %.4f, ", window_s, server_s, own_s);
     printf("\"rss_start_kib\": %d, \"rss_end_kib\": %d, \"rss_max_kib\": %d, ", rss_start, rss_end, rss_max);
     printf("\"sent_messages\": %lu, \"sent_bytes\": %lu, \"blocked\": %lu, \"late_max_ms\": %.2f, ", sent_messages,
            sent_bytes, count.blocked, (double)count.late_max / (double)MS);
-    printf("\"messages\": %lu, \"bytes\": %lu, \"expected_messages\": %lu, \"other\": %lu, ", count.messages, count.bytes,
-           expected_messages(), count.other);
+    printf("\"messages\": %lu, \"bytes\": %lu, \"expected_messages\": %lu, ", count.messages, count.bytes,
+           expected_messages());
+    printf("\"other\": %lu, ", count.other);
     print_errors("errors", &count.window);
     print_errors("early", &count.early);
-    printf("\"p50_ms\": %.3f, \"p99_ms\": %.3f, \"max_ms\": %.3f, ", latency_ms(0.5), latency_ms(0.99), latency_ms(1));
-    printf("\"first_keys\": %d, \"first_key_p50_ms\": %.1f, \"first_key_p90_ms\": %.1f, \"first_key_max_ms\": %.1f}\n",
-           count.first_keys, first_key_at(0.5), first_key_at(0.9), first_key_at(1));
+    printf("\"p50_ms\": %.3f, \"p99_ms\": %.3f, \"max_ms\": %.3f, ", histogram_ms(l, 0.5), histogram_ms(l, 0.99),
+           histogram_ms(l, 1));
+    printf("\"first_keys\": %d, \"first_key_p50_ms\": %.1f, ", count.first_keys, first_key_at(0.5));
+    printf("\"first_key_p90_ms\": %.1f, \"first_key_max_ms\": %.1f}\n", first_key_at(0.9), first_key_at(1));
 }
 
 static void run(void)
@@ -883,21 +804,22 @@ static void run(void)
     }
     for (int64_t end = now_ns + opt.warmup_ms * MS; now_ns < end;)
         turn(end);
-    int rss_start = server_rss_kib(), rss_max = rss_start;
-    double own = own_cpu_s(), server = server_cpu_s();
+    int rss_start = process_rss_kib(opt.pid), rss_max = rss_start;
+    double own = own_cpu_s(), server = process_cpu_s(opt.pid);
     int64_t start = clock_ns(), end = start + opt.window_ms * MS, sample = start;
     count.on = true;
     for (now_ns = start; now_ns < end;) {
         if (now_ns >= sample) {
-            int rss = server_rss_kib();
+            int rss = process_rss_kib(opt.pid);
             rss_max = rss > rss_max ? rss : rss_max;
             sample += 250 * MS;
         }
         turn(sample < end ? sample : end);
     }
     count.on = false;
-    server = server_cpu_s() - server;
-    report((double)(clock_ns() - start) / 1e9, server, own_cpu_s() - own, rss_start, server_rss_kib(), rss_max);
+    end = clock_ns();
+    server = process_cpu_s(opt.pid) - server;
+    report((double)(end - start) / 1e9, server, own_cpu_s() - own, rss_start, process_rss_kib(opt.pid), rss_max);
 }
 
 /* ---- options ---- */
@@ -908,7 +830,6 @@ struct option_row {
     const char **text;
 };
 static int ts_base_option;
-static double *const mbit = &opt.mbit;
 static const struct option_row rows[] = {
     {"port", "RTMP port of the server on 127.0.0.1", &opt.port, NULL},
     {"app", "application [live]", NULL, &opt.app},
@@ -952,7 +873,7 @@ static void parse_options(int argc, char **argv)
         if (i == '?')
             usage();
         else if (i == ROWS)
-            *mbit = atof(optarg);
+            opt.mbit = atof(optarg);
         else if (rows[i].number)
             *rows[i].number = atoi(optarg);
         else

@@ -52,13 +52,13 @@ void chunk_reader_init(struct chunk_reader *r)
 static struct chunk_stream *find_stream(struct chunk_reader *r, uint32_t csid)
 {
     for (int i = 0; i < r->used; i++)
-        if (r->streams[i].csid == csid)
+        if (r->csids[i] == csid)
             return &r->streams[i];
     if (r->used == CHUNK_STREAMS)
         return NULL;
+    r->csids[r->used] = csid;
     struct chunk_stream *s = &r->streams[r->used++];
     memset(s, 0, offsetof(struct chunk_stream, prefix));
-    s->csid = csid;
     return s;
 }
 

@@ -36,7 +36,7 @@ struct message {
 };
 
 struct chunk_stream {
-    uint32_t csid, timestamp, delta, length, msid, got;
+    uint32_t timestamp, delta, length, msid, got;
     uint8_t type;
     bool extended;
     uint8_t prefix[PREFIX];
@@ -47,6 +47,7 @@ struct chunk_reader {
     uint32_t left;               /* bytes still missing from the current chunk */
     struct chunk_stream *current; /* NULL: a chunk header comes next */
     uint32_t head_len;           /* bytes of a header that was cut by the end of a read */
+    uint32_t csids[CHUNK_STREAMS]; /* apart from the streams, so that a search touches one cache line */
     int used;
     uint8_t head[MAX_HEAD];
     struct chunk_stream streams[CHUNK_STREAMS];
@@ -82,7 +83,7 @@ bool amf_find_string(const struct message *m, const char *key, char *value, size
 
 static inline uint32_t get_u24(const uint8_t *p) { return (uint32_t)p[0] << 16 | (uint32_t)p[1] << 8 | p[2]; }
 static inline uint32_t get_u32(const uint8_t *p) { return (uint32_t)p[0] << 24 | get_u24(p + 1); }
-static inline void set_u24(uint8_t *p, uint32_t v) { p[0] = (uint8_t)(v >> 16); p[1] = (uint8_t)(v >> 8); p[2] = (uint8_t)v; }
+static inline void set_u24(uint8_t *p, uint32_t v) { p[0] = (uint8_t)(v >> 16), p[1] = (uint8_t)(v >> 8), p[2] = (uint8_t)v; }
 static inline void set_u32(uint8_t *p, uint32_t v) { p[0] = (uint8_t)(v >> 24); set_u24(p + 1, v & 0xFFFFFF); }
 
 #endif
