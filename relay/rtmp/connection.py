@@ -62,6 +62,7 @@ class Connection:
         self._out = bytearray()
         self._closed = False
         self._ack_base = 0
+        self._acked_at = 0
         self._ack_step: float = WINDOW_ACK_SIZE // 2
         self._ack_due: float = self._ack_step
         self._next_ack_at = -_NEVER
@@ -124,6 +125,7 @@ class Connection:
         if received - self._ack_base >= ACK_RESET:
             self._ack_base = received
         self._send_control(m.ACKNOWLEDGEMENT, m.u32(received - self._ack_base))
+        self._acked_at = received
         self._ack_due = received + self._ack_step
         self._next_ack_at = now + ACK_INTERVAL_S
 
@@ -162,7 +164,7 @@ class Connection:
         else:
             # Half a window: early is harmless, never is not (some encoders stall).
             self._ack_step = max(size, MIN_WINDOW) // 2
-            self._ack_due = min(self._ack_due, self._reader.bytes_received + self._ack_step)
+            self._ack_due = self._acked_at + self._ack_step
 
     def _peer_bandwidth(self, payload: bytes, now: float) -> None:
         bandwidth = m.read_peer_bandwidth(payload)
