@@ -30,6 +30,12 @@ STALE_S = 1.0
 WINDOW_S = 5.0
 """Rates are averages over this long: two GOPs of the usual 2 s, so that keyframes do not make them jump."""
 
+VIDEO_STEP_MS = 33
+"""Distance of pictures assumed while there was only one."""
+
+AUDIO_STEP_MS = 23
+"""Distance of audio frames assumed while there was only one: 1024 samples at 44.1 kHz."""
+
 MAX_STEP_MS = 100
 """Largest distance to the newest frame at a cut. A longer step is a gap in the feed, not its frame interval."""
 
@@ -120,8 +126,8 @@ class Feed:
         self._cut = 0
         # In the time of the feed itself: its first frame, its newest picture, sound and keyframe, and their last steps.
         self._first = self._video = self._audio = self._key = -1
-        self._video_step = 33
-        self._audio_step = 23
+        self._video_step = VIDEO_STEP_MS
+        self._audio_step = AUDIO_STEP_MS
         self._samples: deque[tuple[float, int, int]] = deque([(now, 0, 0)])
 
     def push(self, packet: Packet, now: float) -> None:
@@ -137,16 +143,20 @@ class Feed:
         if kind is VIDEO:
             self.last_video_at = now
             self.video_frames_total += 1
-            if dts > self._video:
-                self._video_step = dts - self._video
+            last = self._video
+            if dts > last:
+                if last >= 0:
+                    self._video_step = dts - last
                 self._video = dts
             if packet.keyframe and not packet.track:
                 self._note_keyframe(dts)
         else:
             self.last_audio_at = now
             self.audio_frames_total += 1
-            if dts > self._audio:
-                self._audio_step = dts - self._audio
+            last = self._audio
+            if dts > last:
+                if last >= 0:
+                    self._audio_step = dts - last
                 self._audio = dts
         if self._live:
             dts += self._offset

@@ -1,0 +1,425 @@
+"""Feeds: timing, health, and who is live."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from relay.media.packets import MediaKind, Packet, Role
+from relay.stream.feeds import Feed, FeedState, best_feed
+from relay.stream.stream import Stream
+from tests.stream.media import AVC_HEADER, RecordingSink, audio, audio_header, data, video, video_header
+
+OTHER_AVC = AVC_HEADER[:-1] + b"\x81"
+
+
+def begin(feed: Feed, start: int, *, now: float = 0.0, avc: bytes = AVC_HEADER) -> None:
+    """Send what an encoder sends first: metadata, headers, a keyframe and its sound."""
+    feed.push(data(start, role=Role.METADATA), now)
+    feed.push(video_header(start, avc), now)
+    feed.push(audio_header(start), now)
+    feed.push(video(start, True), now)
+    feed.push(audio(start + 10), now)
+
+
+class Show:
+    """A stream with a recording sink and a list of what was told."""
+
+    def __init__(self) -> None:
+        self.switched: list[tuple[str, str, str]] = []
+        self.ended: list[str] = []
+        self.sink = RecordingSink()
+        self.stream = Stream(
+            "show",
+            on_switched=lambda _, previous, feed, reason: self.switched.append((previous, feed, reason)),
+            on_ended=lambda _, reason: self.ended.append(reason),
+        )
+        self.stream.attach(self.sink)
+
+    def times(self, kind: MediaKind) -> list[int]:
+        return [packet.dts for packet in self.sink.packets if packet.kind is kind]
+
+
+def pair() -> tuple[Show, Feed, Feed]:
+    """Make a show whose primary is on air at 0 and whose backup, with another clock, stands by."""
+    show = Show()
+    primary = show.stream.open_feed("primary", 0, 0.0)
+    backup = show.stream.open_feed("backup", 1, 0.0)
+    begin(primary, 0)
+    begin(backup, 500_000)
+    return show, primary, backup
+
+
+def test_the_first_feed_is_live_and_keeps_its_small_timestamps() -> None:
+    show = Show()
+    feed = show.stream.open_feed("primary", 0, 0.0)
+
+    begin(feed, 200)
+
+    assert show.stream.live_feed is feed
+    assert feed.state is FeedState.LIVE
+    assert show.times(MediaKind.VIDEO) == [200]
+    assert show.times(MediaKind.AUDIO) == [210]
+    assert show.stream.last_dts == 210
+
+
+def test_a_standby_feed_is_judged_and_not_forwarded() -> None:
+    show, primary, backup = pair()
+
+    assert primary.state is FeedState.LIVE
+    assert backup.state is FeedState.STANDBY
+    assert backup.video_frames_total == 1
+    assert len(backup.table.tracks.tracks) == 2
+    assert show.times(MediaKind.VIDEO) == [0]
+
+
+def test_when_the_live_feed_ends_the_next_goes_live_at_its_keyframe_on_the_same_clock() -> None:
+    show, primary, backup = pair()
+    primary.push(video(40), 0.04)
+    primary.push(audio(33), 0.04)
+
+    primary.end("closed", 1.0)
+    backup.push(video(500_040), 1.0)
+    backup.push(audio(500_050), 1.0)
+    backup.push(video(502_000, True), 1.1)
+    backup.push(audio(501_990), 1.1)
+    backup.push(audio(502_013), 1.1)
+    backup.push(video(502_040), 1.1)
+
+    assert show.times(MediaKind.VIDEO) == [0, 40, 80, 120]
+    assert show.times(MediaKind.AUDIO) == [10, 33, 93]
+    assert show.switched == [("primary", "backup", "closed")]
+    assert show.stream.switches == 1
+    assert backup.cut_packets_total == 1
+    assert show.ended == []
+
+
+def test_the_cut_lies_after_the_newest_sound_too() -> None:
+    show, primary, backup = pair()
+    primary.push(audio(300), 0.3)
+
+    primary.end("closed", 1.0)
+    backup.push(video(502_000, True), 1.1)
+
+    assert show.times(MediaKind.VIDEO)[-1] == 400
+    assert show.times(MediaKind.AUDIO)[-1] == 300
+
+
+def test_the_same_parameters_on_the_backup_are_no_reason_to_configure() -> None:
+    show, primary, backup = pair()
+
+    primary.end("closed", 1.0)
+    backup.push(video(502_000, True), 1.1)
+
+    assert len(show.sink.configured) == 1
+    assert show.sink.names[-1] == "write"
+
+
+def test_other_parameters_on_the_backup_reach_the_sinks_before_its_keyframe() -> None:
+    show = Show()
+    primary = show.stream.open_feed("primary", 0, 0.0)
+    backup = show.stream.open_feed("backup", 1, 0.0)
+    begin(primary, 0)
+    begin(backup, 500_000, avc=OTHER_AVC)
+
+    primary.end("closed", 1.0)
+    backup.push(video(502_000, True), 1.1)
+
+    assert show.sink.names[-2:] == ["configure", "write"]
+    header = show.sink.configured[-1].tracks[0].header
+    assert header is not None
+    assert header.body == OTHER_AVC
+    assert header.dts == show.sink.packets[-1].dts
+    assert show.sink.configured[-1].generation > show.sink.configured[0].generation
+
+
+def test_other_metadata_on_the_backup_is_written_at_the_cut() -> None:
+    show, primary, backup = pair()
+    backup.push(data(500_100, role=Role.METADATA, body=b"\x02\x00\x03new"), 0.1)
+
+    primary.end("closed", 1.0)
+    backup.push(video(502_000, True), 1.1)
+
+    assert [packet.role for packet in show.sink.packets[-2:]] == [Role.METADATA, Role.FRAME]
+    assert show.sink.packets[-2].dts == show.sink.packets[-1].dts
+
+
+def test_a_switch_by_hand_keeps_the_live_feed_until_the_keyframe() -> None:
+    show, primary, backup = pair()
+
+    show.stream.switch(backup, "manual")
+    primary.push(video(40), 0.1)
+    backup.push(video(500_040), 0.1)
+    assert show.times(MediaKind.VIDEO) == [0, 40]
+
+    backup.push(video(500_080, True), 0.2)
+    primary.push(video(80), 0.2)
+
+    assert show.times(MediaKind.VIDEO) == [0, 40, 80]
+    assert show.stream.live_feed is backup
+    assert primary.state is FeedState.STANDBY
+    assert show.switched == [("primary", "backup", "manual")]
+
+
+def test_a_feed_can_come_back_on_air() -> None:
+    show, primary, backup = pair()
+    show.stream.switch(backup, "manual")
+    backup.push(video(502_000, True), 0.1)
+    primary.push(video(2000), 2.0)
+
+    show.stream.switch(primary, "failback")
+    primary.push(video(2040, True), 2.1)
+    primary.push(video(2080), 2.1)
+
+    assert show.times(MediaKind.VIDEO) == [0, 33, 133, 173]
+    assert show.stream.live_feed is primary
+
+
+def test_the_best_feed_is_the_one_that_sends_with_the_lowest_number() -> None:
+    stream = Stream("show")
+    feeds = [stream.open_feed(name, priority, 0.0) for name, priority in (("c", 2), ("a", 0), ("b", 1))]
+    assert best_feed(feeds, 0.0) is feeds[1]
+
+    feeds[0].push(audio(0), 10.0)
+    assert best_feed(feeds, 10.0) is feeds[0]
+
+    feeds[2].push(audio(0), 10.5)
+    assert best_feed(feeds, 11.0) is feeds[2]
+    assert best_feed(feeds, 11.2) is feeds[2]
+    assert best_feed([], 0.0) is None
+
+
+def test_a_feed_that_arrives_while_nobody_is_live_takes_over() -> None:
+    show, primary, backup = pair()
+    primary.end("closed", 1.0)
+    later = show.stream.open_feed("primary", 0, 60.0)
+
+    backup.end("idle", 61.0)
+    begin(later, 0, now=61.0)
+
+    assert show.stream.live_feed is later
+    assert show.times(MediaKind.VIDEO) == [0, 33]
+    assert show.ended == []
+
+
+def test_an_encoder_that_comes_back_before_its_old_connection_died_continues_the_programme() -> None:
+    show = Show()
+    old = show.stream.open_feed("primary", 0, 0.0)
+    begin(old, 0)
+
+    new = show.stream.open_feed("primary", 0, 5.0)
+    old.end("taken-over", 5.0)
+    begin(new, 0, now=5.1)
+
+    assert show.stream.find_feed("primary") is new
+    assert show.stream.live_feed is new
+    assert show.ended == []
+    assert show.times(MediaKind.VIDEO) == [0, 33]
+
+
+def test_the_stream_ends_with_its_last_feed() -> None:
+    show, primary, backup = pair()
+
+    backup.end("unpublished", 1.0)
+    assert show.ended == []
+    primary.end("closed", 2.0)
+    primary.end("closed", 3.0)
+
+    assert show.ended == ["closed"]
+    assert show.sink.closed == 1
+    assert show.stream.feeds == ()
+
+
+def test_what_arrives_after_the_end_goes_nowhere() -> None:
+    show, primary, _ = pair()
+    show.stream.close("shutdown")
+    calls = len(show.sink.calls)
+
+    primary.push(video(40, True), 1.0)
+    primary.end("closed", 1.0)
+
+    assert len(show.sink.calls) == calls
+    assert show.ended == ["shutdown"]
+
+
+def test_the_end_of_a_sequence_is_not_forwarded() -> None:
+    show, primary, _ = pair()
+    calls = len(show.sink.calls)
+
+    primary.push(Packet(MediaKind.VIDEO, 0, video(0).codec, Role.END, False, 0, 0, b"\x17\x02\x00\x00\x00", 5), 1.0)
+
+    assert len(show.sink.calls) == calls
+
+
+def test_an_audio_only_feed_takes_over_from_another_without_waiting_for_a_keyframe() -> None:
+    show = Show()
+    primary = show.stream.open_feed("primary", 0, 0.0)
+    backup = show.stream.open_feed("backup", 1, 0.0)
+    for feed, start in ((primary, 0), (backup, 700_000)):
+        feed.push(audio_header(start), 0.0)
+        for dts in range(start, start + 1200, 20):
+            feed.push(audio(dts), 0.0)
+
+    primary.end("closed", 1.2)
+    backup.push(audio(701_200), 1.2)
+
+    assert show.times(MediaKind.AUDIO)[-2:] == [1180, 1200]
+    assert show.stream.live_feed is backup
+
+
+def test_health_is_averaged_over_the_last_seconds() -> None:
+    stream = Stream("show")
+    feed = stream.open_feed("primary", 0, 0.0)
+    feed.push(video_header(), 0.0)
+    for index in range(250):
+        now = index / 25
+        feed.push(video(index * 40, index % 50 == 0, size=1000), now)
+        if index % 25 == 0:
+            feed.sample(now)
+
+    health = feed.sample(10.0)
+
+    assert health.fps == pytest.approx(25, abs=0.5)
+    assert health.bitrate_kbps == pytest.approx(200, abs=5)
+    assert health.keyframe_interval_ms == 2000
+    assert health.last_packet_age_ms == 40
+    assert health.video_frames_total == 250
+    assert health.packets_total == 251
+    assert feed.last_video_at == pytest.approx(9.96)
+    assert feed.last_audio_at is None
+
+
+def test_health_of_a_feed_that_sent_nothing() -> None:
+    health = Stream("show").open_feed("primary", 0, 5.0).sample(5.0)
+
+    assert health.bitrate_kbps == health.fps == 0
+    assert health.last_packet_age_ms is None
+    assert health.keyframe_interval_ms is None
+
+
+def test_an_eager_observer_does_not_spoil_the_rates() -> None:
+    feed = Stream("show").open_feed("primary", 0, 0.0)
+    for index in range(1000):
+        feed.push(video(index * 10, size=100), index / 100)
+        feed.sample(index / 100)
+
+    assert feed.sample(10.0).fps == pytest.approx(100, rel=0.1)
+
+
+def test_timeline_faults_are_part_of_health() -> None:
+    feed = Stream("show").open_feed("primary", 0, 0.0)
+    for dts in (0, 40, 39, 80, 5_000_000, 5_000_040):
+        feed.push(video(dts, dts == 0), 0.0)
+
+    health = feed.sample(1.0)
+
+    assert health.timeline_resets == 1
+    assert health.timestamps_clamped == 1
+
+
+class FeedMachine(RuleBasedStateMachine):
+    """Encoders come, send, stall, restart their clocks and die in any order; subscribers see one programme."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.opened = 0
+        self.clocks: dict[Feed, int] = {}
+        self.sent: dict[Feed, set[int]] = {}
+        self.show = Show()
+        self.seen = 0
+        self.last: dict[tuple[MediaKind, int], int] = defaultdict(lambda: -1)
+        self.on_air: Feed | None = None
+        self.cut = 0
+
+    @initialize(clock=st.integers(0, 2**31))
+    def first(self, clock: int) -> None:
+        self.open(0, clock, 0)
+
+    @rule(priority=st.integers(0, 2), clock=st.integers(0, 2**32 - 1), headers=st.integers(0, 1))
+    def open(self, priority: int, clock: int, headers: int) -> None:
+        if self.show.stream.closed or len(self.clocks) >= 3:
+            return
+        feed = self.show.stream.open_feed(f"feed{self.opened}", priority, self.now)
+        self.opened += 1
+        self.clocks[feed] = clock
+        self.sent[feed] = set()
+        feed.push(video_header(clock, OTHER_AVC if headers else AVC_HEADER), self.now)
+        feed.push(audio_header(clock), self.now)
+
+    def pick(self, which: int) -> Feed | None:
+        feeds = list(self.clocks)
+        return feeds[which % len(feeds)] if feeds else None
+
+    @rule(which=st.integers(0, 2), kinds=st.lists(st.sampled_from("kvva"), min_size=1, max_size=8))
+    def send(self, which: int, kinds: list[str]) -> None:
+        feed = self.pick(which)
+        if feed is None:
+            return
+        for kind in kinds:
+            self.now += 0.02
+            self.clocks[feed] = (self.clocks[feed] + 20) % 2**32
+            dts = self.clocks[feed]
+            packet = audio(max(dts - 15, 0)) if kind == "a" else video(dts, kind == "k")
+            self.sent[feed].add(id(packet.body))
+            feed.push(packet, self.now)
+            self.check()
+
+    @rule(which=st.integers(0, 2), step=st.sampled_from([-100_000, -5000, -500, -1, 300, 5000, 50_000]))
+    def bend_clock(self, which: int, step: int) -> None:
+        feed = self.pick(which)
+        if feed is not None:
+            self.clocks[feed] = max(self.clocks[feed] + step, 0) % 2**32
+
+    @rule(seconds=st.floats(0.1, 5))
+    def stall(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(which=st.integers(0, 2))
+    def switch(self, which: int) -> None:
+        feed = self.pick(which)
+        if feed is not None:
+            self.show.stream.switch(feed, "manual")
+
+    @precondition(lambda self: len(self.clocks) > 1)
+    @rule(which=st.integers(0, 2))
+    def end(self, which: int) -> None:
+        feed = self.pick(which)
+        assert feed is not None
+        del self.clocks[feed]
+        feed.end("closed", self.now)
+
+    def check(self) -> None:
+        """Look at what the sink got since the last look; at most one packet was pushed meanwhile."""
+        live = self.show.stream.live_feed
+        calls = self.show.sink.calls[self.seen :]
+        self.seen = len(self.show.sink.calls)
+        for _, value in calls:
+            if not isinstance(value, Packet):
+                continue
+            key = (value.kind, value.track)
+            assert value.dts > self.last[key], "time must rise strictly in every track"
+            if live is not self.on_air:
+                assert value.keyframe, "a feed goes on air with a keyframe"
+                assert value.dts > max(self.last.values(), default=-1)
+                self.on_air, self.cut = live, value.dts
+            assert value.dts >= self.cut, "nothing may lie before the cut"
+            self.last[key] = value.dts
+
+    @invariant()
+    def one_feed_at_most_is_live(self) -> None:
+        stream = self.show.stream
+        live = [feed for feed in stream.feeds if feed.state is FeedState.LIVE]
+        assert live == ([] if stream.live_feed is None else [stream.live_feed])
+        assert sum(feed.state is FeedState.ARMED for feed in stream.feeds) <= 1
+        if stream.live_feed is None and stream.feeds:
+            assert any(feed.state is FeedState.ARMED for feed in stream.feeds)
+        assert self.show.ended == []
+
+
+FeedMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestFeedMachine = FeedMachine.TestCase
