@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, Literal, Protocol
+from typing import Generic, Protocol
 
 from typing_extensions import TypeVar
 
@@ -30,23 +30,13 @@ StreamConfigT = TypeVar("StreamConfigT", bound=ConfigModel, default=ConfigModel)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushTarget:
-    """A place to push one stream to. *url* never holds the key.
-
-    *audio_track* and *video_track* choose one track of a multitrack stream; None sends the default tracks.
-    """
+    """A place to push one stream to. *url* never holds the key; *ca_file* is trusted beside the system's CAs."""
 
     stream: str
     name: str
     url: str
     key: Secret
-    backup_url: str | None = None
-    backup_mode: Literal["failover", "both"] = "failover"
     ca_file: Path | None = None
-    fingerprint: str | None = None
-    audio_track: int | None = None
-    video_track: int | None = None
-    delay_s: float = 0.0
-    close: Literal["auto", "clean", "abrupt"] = "auto"
 
 
 class Push(Protocol):

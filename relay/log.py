@@ -230,3 +230,8 @@ class RateLimited:
             return True
         self.suppressed_total += 1
         return False
+
+
+def clean_line(text: str, redactor: Redactor = KNOWN_SECRETS) -> str:
+    """Return *text* as it may be shown to a person: no known secret, no control character."""
+    return _escape(_CONTROL, redactor.redact(text))
