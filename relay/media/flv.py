@@ -18,7 +18,10 @@ from struct import Struct
 from relay.media import aac, configs, enhanced, flac, metadata, nal
 from relay.media.enhanced import AUDIO_FOURCCS, COMPOSED_CODECS, MAX_TRACKS, VIDEO_FOURCCS, ExHeader
 from relay.media.errors import MediaError
+from relay.media.metadata import metadata_values
 from relay.media.packets import Codec, MediaKind, Packet, Role
+
+__all__ = ["FlvDemuxer", "metadata_values"]
 
 _AUDIO, _VIDEO, _DATA = MediaKind.AUDIO, MediaKind.VIDEO, MediaKind.DATA
 _FRAME, _HEADER, _SIDE, _END, _OTHER = Role.FRAME, Role.HEADER, Role.SIDE, Role.END, Role.OTHER

@@ -119,17 +119,19 @@ class Timeline:
         return time
 
     def _plausible_shift(self, clock: _Clock, wire_ts: int) -> int | None:
-        """Return the shift that continues the track best: its own, the one another track moved to, or a wrapped one."""
+        """Return the shift that puts a frame nearest to now: its own, that of a track that moved, or a wrapped one."""
+        newest = self.newest
         low = clock.last - SMALL_STEP_BACK
-        high = max(clock.last, self.newest) + JUMP
-        expected = clock.last + clock.step
+        if clock.last < KEEP_UNTIL:
+            low = -JUMP  # a track that began before time 0 is squeezed until it arrives there
+        high = max(clock.last, newest) + JUMP
         best: int | None = None
         distance = 0
         for base in (clock.shift, self._shift or 0):
             for wrap in _WRAPS:
                 time = wire_ts + base + wrap
-                if low < time <= high and (best is None or abs(time - expected) < distance):
-                    best, distance = base + wrap, abs(time - expected)
+                if low < time <= high and (best is None or abs(time - newest) < distance):
+                    best, distance = base + wrap, abs(time - newest)
         return best
 
     def _reset(self, clock: _Clock, wire_ts: int) -> int:
