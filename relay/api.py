@@ -38,6 +38,7 @@ from relay.events import (
 )
 from relay.hookspecs import StreamInfo, hookimpl
 from relay.media.packets import Codec, MediaKind, Packet, Role, Track, TrackSet
+from relay.net.endpoints import RtmpUrl, parse_url
 from relay.pluginfind import API_VERSION
 from relay.rtmp.names import is_public_name
 from relay.secret import Secret, redact_url, redact_urls
@@ -73,6 +74,7 @@ __all__ = [
     "PushTarget",
     "RelayError",
     "Role",
+    "RtmpUrl",
     "Secret",
     "SecretRef",
     "SecretRefs",
@@ -87,6 +89,7 @@ __all__ = [
     "hookimpl",
     "is_loopback",
     "is_public_name",
+    "parse_url",
     "redact_url",
     "redact_urls",
 ]

@@ -69,7 +69,7 @@ class LagMonitor(Service):
         self._late.append(late_ms)
         self._worst_unreported = max(self._worst_unreported, late_ms)
         if self._worst_unreported > WARN_MS and now >= self._may_warn_at:
-            log.warn("the reactor was blocked for {late_ms} ms", late_ms=round(self._worst_unreported))  # noqa: G010
+            log.warn("the reactor was blocked for {late_ms} ms", late_ms=round(self._worst_unreported))
             self._worst_unreported = 0.0
             self._may_warn_at = now + WARN_EVERY_S
         self._schedule()

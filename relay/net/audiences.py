@@ -1,0 +1,45 @@
+"""The audience of each stream: made when the first player comes, gone when the last one leaves."""
+
+from __future__ import annotations
+
+from relay.net.audience import Audience
+from relay.net.flusher import Flusher
+from relay.stream.registry import Registry
+from relay.stream.ring import Ring
+from relay.stream.stream import Stream
+
+
+class Audiences:
+    """Finds or makes the audience of a live stream. A stream without players costs no framing at all."""
+
+    def __init__(self, registry: Registry, flusher: Flusher) -> None:
+        self._registry = registry
+        self._flusher = flusher
+        self._by_name: dict[str, Audience] = {}
+        self.bytes_out_ended = 0
+        """Bytes sent by audiences that no longer exist."""
+
+    def of(self, name: str) -> Audience | None:
+        """Return the audience of the stream *name*, or None while it is not live."""
+        stream = self._registry.get(name)
+        if stream is None or not stream.started:
+            return None
+        audience = self._by_name.get(name)
+        return self._open(stream) if audience is None else audience
+
+    def existing(self, name: str) -> Audience | None:
+        """Return the audience of *name* if it has one now."""
+        return self._by_name.get(name)
+
+    def _open(self, stream: Stream) -> Audience:
+        def forget() -> None:
+            if self._by_name.get(stream.name) is audience:
+                del self._by_name[stream.name]
+                self.bytes_out_ended += audience.bytes_out
+            stream.detach(audience)
+
+        audience = Audience(self._flusher, Ring(), forget)
+        self._by_name[stream.name] = audience
+        stream.attach(audience)
+        audience.flush()
+        return audience

@@ -1,0 +1,54 @@
+"""What ended a push attempt, in one stable word and one sentence for the operator."""
+
+from __future__ import annotations
+
+from OpenSSL import SSL
+from twisted.internet import error
+from twisted.python.failure import Failure
+
+from relay.errors import DestinationError
+
+try:  # service_identity is a hard dependency; the names moved between its versions
+    from service_identity.exceptions import VerificationError
+except ImportError:  # pragma: no cover - very old service_identity
+    from service_identity import VerificationError
+
+_TLS_WORDS = {
+    "certificate has expired": "the certificate has expired",
+    "unable to get local issuer certificate": "the certificate is not signed by a CA we trust (see ca_file)",
+    "self-signed certificate": "the certificate is self-signed (see ca_file)",
+    "self signed certificate": "the certificate is self-signed (see ca_file)",
+    "certificate verify failed": "the certificate could not be verified (see ca_file)",
+    "wrong version number": "the server does not speak TLS on this port; use rtmp:// or its TLS port",
+}
+
+
+def classify(failure: Failure, *, phase: str, tls: bool) -> DestinationError:
+    """Turn what Twisted or OpenSSL reported into a DestinationError. *phase* is the link's, for the sentence."""
+    value = failure.value
+    if isinstance(value, DestinationError):
+        return value
+    if isinstance(value, VerificationError):
+        return DestinationError("tls", "the certificate is for another host name; the key was not sent")
+    if isinstance(value, SSL.Error):
+        return DestinationError("tls", f"{_tls_words(value)}; the key was not sent")
+    if isinstance(value, error.DNSLookupError):
+        return DestinationError("dns", "the host name does not resolve; check the address and this machine's DNS")
+    if isinstance(value, error.ConnectionRefusedError):
+        return DestinationError("refused", "nothing listens there, or a firewall refuses; check the port (1935, 443)")
+    if isinstance(value, error.TimeoutError | error.TCPTimedOutError | error.NoRouteError | error.ConnectError):
+        return DestinationError("unreachable", "no answer; a firewall may block the port, try rtmps on 443")
+    if isinstance(value, error.ConnectionDone):
+        if tls and phase == "tls":
+            return DestinationError("tls", "the server closed during the TLS handshake; the key was not sent")
+        return DestinationError("closed", f"the destination closed the connection during {phase}")
+    return DestinationError("reset", f"the connection broke during {phase}")
+
+
+def _tls_words(value: SSL.Error) -> str:
+    reasons = [str(part[-1]) for part in value.args[0]] if value.args and isinstance(value.args[0], list) else []
+    for reason in reasons:
+        for known, words in _TLS_WORDS.items():
+            if known in reason:
+                return words
+    return "TLS failed: " + ("; ".join(filter(None, reasons)) or "no reason given")

@@ -1,0 +1,220 @@
+"""The role of a connection that publishes: asking permission, taking its feed, passing media on, being judged idle.
+
+One encoder per feed. A second one with the same right is refused while the first sends media, and takes over when the
+first has been silent for `TAKEOVER_S`: an encoder whose network dropped comes back before we can know that it left.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.task import deferLater
+
+from relay.decisions import Allow, Deny, PublishRequest
+from relay.events import FeedEnded, FeedStarted, PublishRefused
+from relay.media.flv import FlvDemuxer
+from relay.rtmp.events import Message, PublishRequested
+from relay.rtmp.names import is_public_name
+from relay.stream.feeds import Feed, FeedState
+from relay.stream.stream import Stream
+
+if TYPE_CHECKING:
+    from relay.net.ingest import IngestProtocol
+
+TAKEOVER_S = 2.0
+"""Silence after which the same key may take over (reliability.md case 66)."""
+
+TAKEOVER_POLL_S = 0.1
+
+BAD_NAME = "NetStream.Publish.BadName"
+DENIED = "NetStream.Publish.Denied"
+
+GENERIC_REFUSAL = "Publishing refused: the stream key is not accepted. Check the key in your encoder."
+
+
+class Publisher:
+    """What a connection is from `publish` to its end."""
+
+    def __init__(self, connection: IngestProtocol, stream_id: int) -> None:
+        self.connection = connection
+        self._door = connection.door
+        self._stream_id = stream_id
+        self._demuxer = FlvDemuxer()
+        self._read = self._demuxer.read
+        self.feed: Feed | None = None
+        self.stream: Stream | None = None
+        self._silent_s = 0.0
+        self._seen = 0
+        self._left = False
+
+    @property
+    def granted(self) -> bool:
+        """Whether media is taken."""
+        return self.feed is not None
+
+    # Asking.
+
+    async def request(self, event: PublishRequested) -> None:
+        """Ask the plugins, take the feed, tell the encoder."""
+        connection = self.connection
+        decision = await self._door.deciders.authorize_publish(
+            PublishRequest(
+                connection_id=connection.connection_id,
+                peer=connection.peer,
+                tls=connection.tls,
+                app=event.app,
+                stream_key=event.name,
+                query=event.query,
+            )
+        )
+        if self._gone:
+            return
+        if isinstance(decision, Deny):
+            await self._deny(decision)
+            return
+        refusal = await self._take_feed(decision)
+        if refusal is not None and not self._gone:
+            self._refuse(BAD_NAME, *refusal)
+
+    @property
+    def _gone(self) -> bool:
+        return self._left or self.connection.closed
+
+    async def _deny(self, decision: Deny) -> None:
+        door, connection = self._door, self.connection
+        door.answers["publish-denied"] += 1
+        delay = door.admission.refusal_delay(connection.peer, door.clock.seconds())
+        if delay:
+            await deferLater(door.clock, delay)
+        if not self._gone:
+            self._refuse(DENIED, "auth.publish_denied", decision.reason, decision.public or GENERIC_REFUSAL)
+
+    def _refuse(self, status: str, code: str, reason: str, public: str) -> None:
+        connection = self.connection
+        self._door.deciders.emit(
+            PublishRefused(connection_id=connection.connection_id, peer=connection.peer, reason=reason)
+        )
+        connection.rtmp.reject_publish(self._stream_id, status, public)
+        connection.flush()
+        connection.refuse(code, reason)
+
+    async def _take_feed(self, decision: Allow) -> tuple[str, str, str] | None:
+        """Become the feed the decision names; return (code, reason, public text) when that is not possible."""
+        name = decision.stream_name
+        if not is_public_name(name):
+            return "name.bad", "a plugin allowed a bad stream name", "Publishing refused: bad stream name."
+        old = self._current(decision)
+        if old is not None and not await self._fell_silent(old):
+            public = "Another encoder is live with this key."
+            return "publish.busy", f"feed {decision.feed} of {name} is in use", public
+        if self._gone:
+            return None
+        door, connection = self._door, self.connection
+        assert connection.ticket is not None  # noqa: S101 - a connection without one never gets here
+        code = door.admission.authorize(connection.ticket, "publisher")
+        if code is not None:
+            return code, "too many publishers", "The relay is full: too many encoders are connected."
+        self._start(decision)
+        return None
+
+    def _current(self, decision: Allow) -> Feed | None:
+        stream = self._door.registry.get(decision.stream_name)
+        return None if stream is None else stream.find_feed(decision.feed)
+
+    async def _fell_silent(self, old: Feed) -> bool:
+        """Wait until *old* has been silent for TAKEOVER_S or is gone; False when it sends something meanwhile."""
+        clock = self._door.clock
+        seen = old.packets_total
+        while not self._gone and old.state is not FeedState.ENDED:
+            if old.packets_total != seen:
+                return False
+            if clock.seconds() - (old.last_packet_at or old.opened_at) >= TAKEOVER_S:
+                return True
+            await deferLater(clock, TAKEOVER_POLL_S)
+        return True
+
+    def _start(self, decision: Allow) -> None:
+        door, connection = self._door, self.connection
+        door.answers["publish-allowed"] += 1
+        old = self._current(decision)
+        self.stream = stream = door.registry.get_or_create(decision.stream_name)
+        self.feed = feed = stream.open_feed(decision.feed, decision.priority, door.clock.seconds())
+        door.publishers[feed] = self
+        if old is not None and old in door.publishers:  # opened first, ended second: the programme goes on
+            door.publishers[old].connection.refuse("publish.taken_over", "the same key came back after silence")
+        door.deciders.emit(
+            FeedStarted(
+                stream=stream.name, feed=feed.name, connection_id=connection.connection_id, peer=connection.peer
+            )
+        )
+        door.log.info(
+            "publisher {connection_id} from {peer} started feed {feed} of stream {stream} ({encoder})",
+            connection_id=connection.connection_id,
+            peer=connection.peer,
+            feed=feed.name,
+            stream=stream.name,
+            encoder=connection.flash_ver,
+        )
+        early = connection.rtmp.accept_publish(self._stream_id)
+        connection.flush()
+        connection.take(early, door.clock.seconds())
+
+    def odd(self) -> dict[str, int]:
+        """What was tolerated so far, by code."""
+        return {**self._demuxer.odd, **self.connection.rtmp.odd}
+
+    # Media.
+
+    def media(self, message: Message, now: float) -> None:
+        """Pass one message on. The hot path: nothing here but the way of a packet."""
+        feed = self.feed
+        if feed is None:
+            return
+        packet = self._read(message.type_id, message.timestamp, message.payload)
+        if packet is not None:
+            feed.push(packet, now)
+            if self._demuxer.more:
+                for following in self._demuxer.take():
+                    feed.push(following, now)
+
+    def tick(self, seconds: float) -> None:
+        """Judge silence in running time: no first media, or no media any more."""
+        feed = self.feed
+        if feed is None:
+            return
+        total = feed.packets_total
+        if total != self._seen:
+            self._seen = total
+            self._silent_s = 0.0
+            return
+        self._silent_s += seconds
+        limits = self._door.limits
+        if total == 0 and self._silent_s >= limits.first_media_s:
+            self.connection.refuse("publish.no_media", f"no media within {limits.first_media_s:g} s of publish")
+        elif total and self._silent_s >= limits.publish_idle_s:
+            self.connection.refuse("publish.idle", f"no media for {limits.publish_idle_s:g} s")
+
+    # The end.
+
+    def leave(self, reason: str) -> None:
+        """Give the feed back; called once, whatever ended the role."""
+        if self._left:
+            return
+        self._left = True
+        feed, self.feed = self.feed, None
+        if feed is None:
+            return
+        connection, stream = self.connection, self.stream
+        assert stream is not None  # noqa: S101 - a publisher with a feed has its stream
+        self._door.publishers.pop(feed, None)
+        self._door.deciders.emit(
+            FeedEnded(stream=stream.name, feed=feed.name, connection_id=connection.connection_id, reason=reason)
+        )
+        self._door.log.info(
+            "publisher {connection_id} ended feed {feed} of stream {stream}: {reason}",
+            connection_id=connection.connection_id,
+            feed=feed.name,
+            stream=stream.name,
+            reason=reason,
+        )
+        feed.end(reason, self._door.clock.seconds())

@@ -1,0 +1,237 @@
+"""A push target: one stream to one destination, for as long as the stream lives.
+
+It is a sink with a state. It connects, and when an attempt ends it waits and tries again, never giving up; what ended
+the attempt decides how long it waits. A destination that is slow, full or gone costs its own outbox and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import Factory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from relay.errors import ConfigError, DestinationError
+from relay.events import Event, TargetStateChanged
+from relay.media.packets import Packet, TrackSet
+from relay.net.backoff import QUICK, SLOW, Backoff
+from relay.net.endpoints import RtmpUrl, endpoint_for
+from relay.net.failures import classify
+from relay.net.flusher import Flusher
+from relay.net.pushlink import PushLink
+from relay.net.watch import Watch
+from relay.rtmp.client import ClientConnection
+from relay.secret import Secret
+from relay.stream.outbox import Outbox
+
+CONNECT_S = 10.0
+"""For DNS and TCP, over all addresses of the host."""
+
+PERSON_NEEDED = frozenset({"connect-rejected", "publish-refused"})
+"""Reasons that time alone does not cure: retried slowly, shown as `refused`."""
+
+
+class TargetState(Enum):
+    """Where a target is (design: the contract, target states)."""
+
+    WAITING = "waiting"
+    CONNECTING = "connecting"
+    LIVE = "live"
+    BACKING_OFF = "backing-off"
+    REFUSED = "refused"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushPlace:
+    """Where to push: an address, a key, and whom to trust."""
+
+    url: RtmpUrl
+    key: Secret
+    ca_file: Path | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class PushTools:
+    """What every push of one relay shares."""
+
+    reactor: Any
+    flusher: Flusher
+    watch: Watch
+    emit: Callable[[Event], None]
+    uniform: Callable[[float, float], float]
+    queue_bytes: int
+    queue_ms: int
+
+
+class RtmpPush:
+    """A sink that pushes one stream to one destination over RTMP or RTMPS."""
+
+    log = Logger(namespace="relay.push")
+
+    def __init__(self, tools: PushTools, stream: str, name: str, place: PushPlace) -> None:
+        self.stream = stream
+        self.name = name
+        self.place = place
+        self.state = TargetState.WAITING
+        self.since = tools.reactor.seconds()
+        self.reason = ""
+        self.detail = ""
+        self.attempts = 0
+        self.outbox = Outbox(tools.queue_bytes, tools.queue_ms)
+        self._tools = tools
+        self._bytes_before = 0
+        self._link: PushLink | None = None
+        self._pending: Deferred[Any] | None = None
+        self._retry: IDelayedCall | None = None
+        self._backoff = Backoff(tools.uniform)
+        self._live_since = 0.0
+        self._closed = False
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes given to the kernel over all attempts."""
+        return self._bytes_before + (0 if self._link is None else self._link.bytes_sent)
+
+    @property
+    def bytes_acked(self) -> int:
+        """Bytes the destination of the current attempt acknowledged."""
+        return 0 if self._link is None else self._link.bytes_acked
+
+    # The sink.
+
+    def configure(self, tracks: TrackSet) -> None:
+        self.outbox.configure(tracks)
+        if self.state is TargetState.WAITING:
+            self._connect()
+
+    def write(self, packet: Packet) -> None:
+        link = self._link
+        outbox = self.outbox
+        if link is None or link.blocked:
+            outbox.append(packet)
+        elif outbox.needs_opening or outbox.waiting:
+            self._start_directly(link, packet)
+        else:
+            link.write(packet)
+
+    def _start_directly(self, link: PushLink, packet: Packet) -> None:
+        """The outbox decides where a start is possible and what must precede it, also when nothing waits in it."""
+        if self.outbox.append(packet):
+            if self.outbox.needs_opening:
+                link.send_opening(self.outbox.take_opening().opening())
+            for waiting in self.outbox.take(packet_limit(packet)):
+                link.write(waiting)
+
+    def close(self) -> Deferred[None]:
+        self._closed = True
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.cancel()
+        link = self._link
+        done = succeed(None) if link is None else link.close()
+        return done.addCallback(lambda _: self._gone())
+
+    def _gone(self) -> None:
+        if self._link is not None:
+            self._tools.watch.discard(self._link)
+            self._bytes_before += self._link.bytes_sent
+            self._link = None
+        self._set(TargetState.STOPPED, "ended", "")
+
+    # Attempts.
+
+    def _connect(self) -> None:
+        self._retry = None
+        self.attempts += 1
+        self._set(TargetState.CONNECTING, "", "")
+        try:
+            endpoint = endpoint_for(
+                self._tools.reactor, self.place.url, ca_file=self.place.ca_file, timeout_s=CONNECT_S
+            )
+        except ConfigError as error:
+            self._failed(DestinationError("tls", error.message))
+            return
+        self._pending = endpoint.connect(Factory.forProtocol(self._build_link))
+        self._pending.addCallbacks(self._connected, self._not_connected)
+
+    def _build_link(self) -> PushLink:
+        place = self.place
+        rtmp = ClientConnection(
+            role="publish",
+            app=place.url.app.reveal(),
+            tc_url=place.url.tc_url,
+            name=place.key,
+            random=PushLink.random,
+        )
+        tools = self._tools
+        self._link = link = PushLink(
+            self, rtmp, self.outbox, tools.flusher, seconds=tools.reactor.seconds, tls=place.url.tls
+        )
+        tools.watch.add(link)
+        return link
+
+    def _connected(self, link: Any) -> None:
+        self._pending = None
+
+    def _not_connected(self, failure: Failure) -> None:
+        self._pending = None
+        if not self._closed and self._link is None:
+            self._failed(classify(failure, phase="connect", tls=self.place.url.tls))
+
+    def link_live(self, link: PushLink) -> None:
+        """The destination accepted: the outbox starts again at a keyframe with its opening."""
+        self._live_since = self._tools.reactor.seconds()
+        self.outbox.restart()
+        self._set(TargetState.LIVE, "", "")
+
+    def link_lost(self, link: PushLink, error: DestinationError) -> None:
+        """The attempt is over; try again."""
+        self._tools.watch.discard(link)
+        self._bytes_before += link.bytes_sent
+        if self._link is link:
+            self._link = None
+        if link.live:
+            self._backoff.lived(self._tools.reactor.seconds() - self._live_since)
+        if not self._closed:
+            self._failed(error)
+
+    def _failed(self, error: DestinationError) -> None:
+        refused = error.reason in PERSON_NEEDED
+        wait = self._backoff.next_wait(SLOW if refused else QUICK)
+        self._set(TargetState.REFUSED if refused else TargetState.BACKING_OFF, error.reason, error.detail)
+        self._retry = self._tools.reactor.callLater(wait, self._connect)
+
+    def _set(self, state: TargetState, reason: str, detail: str) -> None:
+        if state is self.state and reason == self.reason:
+            return
+        self.state, self.reason, self.detail = state, reason, detail
+        self.since = self._tools.reactor.seconds()
+        self._tools.emit(
+            TargetStateChanged(stream=self.stream, target=self.name, state=state.value, reason=reason, detail=detail)
+        )
+        log = self.log.warn if reason not in ("", "ended") else self.log.info
+        log(
+            "target {target} of stream {stream} ({destination}): {state} {reason} {detail}",
+            target=self.name,
+            stream=self.stream,
+            destination=self.place.url.display,
+            state=state.value,
+            reason=reason,
+            detail=detail,
+        )
+
+
+def packet_limit(packet: Packet) -> int:
+    """Bytes that let everything just appended out of the outbox."""
+    return len(packet.body) + 1024 * 1024

@@ -1,0 +1,336 @@
+"""One attempt to push: a connection to a destination from its first byte to its last.
+
+`RtmpPush` decides when to connect; a `PushLink` does the RTMP conversation, sends packets while the peer takes them
+and pumps the outbox when it does not. It never waits without a deadline and never holds more than one flush of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from relay.errors import DestinationError
+from relay.media.packets import Packet, Role
+from relay.net.failures import classify
+from relay.net.flusher import Flusher
+from relay.net.sockets import tune
+from relay.net.writers import Piece, Writer, writer_for
+from relay.rtmp.client import ClientConnection
+from relay.rtmp.errors import RemoteProtocolError
+from relay.rtmp.events import (
+    ConnectAccepted,
+    ConnectRejected,
+    Event,
+    HandshakeCompleted,
+    PublishAccepted,
+    PublishRefused,
+)
+from relay.stream.outbox import Outbox
+
+PUMP_BYTES = 64 * 1024
+"""Bytes taken from the outbox at a time while it drains."""
+
+STALL_S = 10.0
+"""Without progress for this long while bytes wait, the attempt is over (P15)."""
+
+PHASE_S = {"tls": 10.0, "handshake": 10.0, "connect": 15.0, "publish": 15.0}
+"""Seconds each phase may take before the attempt fails."""
+
+START_ANYWAY_S = 8.0
+"""Some servers never say Publish.Start: without a refusal we begin after this long (rtmp.md §3.11)."""
+
+CLOSE_S = 2.0
+"""For what is left and the goodbye; then the connection is aborted."""
+
+
+class LinkOwner(Protocol):
+    """What a link tells its target."""
+
+    def link_live(self, link: PushLink) -> None:
+        """The destination accepted the publish."""
+        ...
+
+    def link_lost(self, link: PushLink, error: DestinationError) -> None:
+        """The attempt is over. Called once."""
+        ...
+
+
+@implementer(IHandshakeListener)
+class PushLink(TwistedProtocol):
+    """The client side of one push connection."""
+
+    noisy = False
+
+    def __init__(
+        self,
+        owner: LinkOwner,
+        rtmp: ClientConnection,
+        outbox: Outbox,
+        flusher: Flusher,
+        *,
+        seconds: Callable[[], float],
+        tls: bool,
+    ) -> None:
+        self._owner = owner
+        self._rtmp = rtmp
+        self._outbox = outbox
+        self._flusher = flusher
+        self._tls = tls
+        self._writer: Writer | None = None
+        self._parts: list[bytes] = []
+        self._rest: Piece = b""
+        self._base: int | None = None
+        self._phase = "tls" if tls else "handshake"
+        self._age = 0.0
+        self._stuck_s = 0.0
+        self._closing: Deferred[None] | None = None
+        self._over = False
+        self._seconds = seconds
+        self.live = False
+        self.blocked = True
+        """Packets must go to the outbox: nothing may be sent past what is waiting."""
+        self.bytes_sent = 0
+
+    @property
+    def bytes_acked(self) -> int:
+        """Bytes the destination acknowledged on RTMP level; some never do."""
+        return self._rtmp.acked
+
+    @staticmethod
+    def random(count: int) -> bytes:
+        """Random bytes for the handshake."""
+        return os.urandom(count)
+
+    # Twisted's side.
+
+    def connectionMade(self) -> None:
+        tune(self.transport, destination=True)
+        if not self._tls:
+            self._start()
+
+    def handshakeCompleted(self) -> None:
+        """TLS is up and the certificate is good: only now is anything said that names the key."""
+        self._start()
+
+    def _start(self) -> None:
+        self._enter("handshake")
+        self._rtmp.start()
+        self._flush_protocol()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._over:
+            return
+        try:
+            events = self._rtmp.receive_data(data, self._seconds())
+        except RemoteProtocolError as error:
+            self.fail(DestinationError("protocol", f"the destination broke the protocol: {error.code}"))
+            return
+        for event in events:
+            self._dispatch(event)
+            if self._over:
+                return
+        self._flush_protocol()
+
+    def connectionLost(self, reason: Failure = Failure(Exception())) -> None:  # noqa: B008 - Twisted's signature
+        if self._writer is not None:
+            self._writer = None
+        if self._closing is not None:
+            self._closed()
+        elif not self._over:
+            self._over = True
+            self._owner.link_lost(self, classify(reason, phase=self._phase, tls=self._tls))
+
+    # The conversation.
+
+    def _dispatch(self, event: Event) -> None:
+        match event:
+            case HandshakeCompleted():
+                self._enter("connect")
+            case ConnectAccepted():
+                self._enter("publish")
+            case ConnectRejected(code=code, description=description):
+                self.fail(DestinationError("connect-rejected", _said(code, description)))
+            case PublishAccepted():
+                self._go_live()
+            case PublishRefused(code=code, description=description):
+                self.fail(DestinationError("publish-refused", _said(code, description)))
+            case _:
+                pass
+
+    def _go_live(self) -> None:
+        if self.live:
+            return
+        self._enter("live")
+        self.live = True
+        self._writer = writer_for(self.transport, self._pump)
+        self._owner.link_live(self)
+        self._pump()
+
+    def _enter(self, phase: str) -> None:
+        self._phase = phase
+        self._age = 0.0
+
+    def tick(self, seconds: float) -> None:
+        """Count running time: phase deadlines, stalls, the end of closing."""
+        self._age += seconds
+        if self._closing is not None:
+            if self._age >= CLOSE_S:
+                self._abort()
+        elif self.live:
+            self._stuck_s = self._stuck_s + seconds if self.blocked else 0.0
+            if self._stuck_s >= STALL_S:
+                self.fail(DestinationError("stalled", f"the destination took nothing for {STALL_S:g} s"))
+        elif self._phase == "publish" and self._rtmp.stream_id and self._age >= START_ANYWAY_S:
+            for event in self._rtmp.start_anyway():
+                self._dispatch(event)
+        elif self._age >= PHASE_S.get(self._phase, 15.0):
+            self.fail(DestinationError("handshake", f"no answer within {self._age:.0f} s during {self._phase}"))
+
+    # Media.
+
+    def write(self, packet: Packet) -> None:
+        """Send one packet with the next flush. Only while not `blocked`."""
+        if not self._parts:
+            self._flusher.add(self._flush)
+        self._parts.append(self._frame(packet))
+
+    def send_opening(self, packets: list[Packet]) -> None:
+        """Send metadata and sequence headers with the next flush, before what follows. Only while not `blocked`."""
+        for packet in packets:
+            self.write(packet)
+
+    def _frame(self, packet: Packet) -> bytes:
+        if packet.role is Role.FRAME and self._base is None:
+            self._base = packet.dts
+        timestamp = 0 if self._base is None else max(packet.dts - self._base, 0)
+        return self._rtmp.send_media(packet.kind, timestamp, packet.body)
+
+    def _flush(self) -> None:
+        parts, self._parts = self._parts, []
+        if self._writer is None or not parts:
+            return
+        data = b"".join(parts) if len(parts) > 1 else parts[0]
+        if self.blocked or not self._writer.clear:
+            self._rest = bytes(self._rest) + data
+            self._block()
+            return
+        try:
+            sent = self._writer.send_now(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return  # connectionLost follows and says why
+        self.bytes_sent += sent
+        if sent < len(data):
+            self._rest = memoryview(data)[sent:]
+            self._block()
+
+    def _block(self) -> None:
+        self.blocked = True
+        if self._writer is not None:
+            self._writer.wait()
+
+    def _pump(self) -> None:
+        """The peer takes more: send what is left of the last flush, then the outbox; then go on directly."""
+        writer = self._writer
+        if writer is None or self._over:
+            return
+        try:
+            while True:
+                if not self._rest:
+                    self._rest = b"".join(self._next_frames())
+                    if not self._rest:
+                        break
+                taken = writer.send([self._rest])
+                if taken == 0:
+                    self._block()
+                    return
+                self._stuck_s = 0.0
+                self.bytes_sent += taken
+                self._rest = memoryview(self._rest)[taken:] if taken < len(self._rest) else b""
+        except OSError:
+            return
+        self.blocked = False
+        if self._closing is not None:
+            self._say_goodbye()
+
+    def _next_frames(self) -> list[bytes]:
+        outbox = self._outbox
+        frames: list[bytes] = []
+        if outbox.needs_opening and outbox.peek() is not None:
+            frames += [self._frame(packet) for packet in outbox.take_opening().opening()]
+        frames += [self._frame(packet) for packet in outbox.take(PUMP_BYTES)]
+        return frames
+
+    # The end.
+
+    def fail(self, error: DestinationError) -> None:
+        """Give this attempt up."""
+        if self._over:
+            return
+        self._over = True
+        transport: Any = self.transport
+        transport.abortConnection()
+        self._owner.link_lost(self, error)
+
+    def close(self) -> Deferred[None]:
+        """Send what waits, unpublish, close; abort after CLOSE_S. Fires when the connection is gone."""
+        if self._closing is None:
+            self._closing = Deferred()
+            self._age = 0.0
+            if self._over or self.transport is None:
+                self._closed()
+            elif not self.live:
+                self._abort()
+            else:
+                self._flush()
+                self._pump()
+        return self._closing
+
+    def _say_goodbye(self) -> None:
+        """Everything is sent: FCUnpublish, deleteStream, FIN."""
+        self._over = True
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+        self._rtmp.unpublish()
+        self._flush_protocol()
+        transport: Any = self.transport
+        transport.loseConnection()
+
+    def _abort(self) -> None:
+        self._over = True
+        transport: Any = self.transport
+        transport.abortConnection()
+
+    def _closed(self) -> None:
+        self._over = True
+        closing = self._closing
+        if closing is not None and not closing.called:
+            closing.callback(None)
+
+    def _flush_protocol(self) -> None:
+        data = self._rtmp.data_to_send()
+        if not data:
+            return
+        if self._writer is None:
+            transport: Any = self.transport
+            transport.write(data)
+        elif self.blocked:
+            self._rest = bytes(self._rest) + data
+        else:
+            if not self._parts:
+                self._flusher.add(self._flush)
+            self._parts.append(data)
+
+
+def _said(code: str, description: str) -> str:
+    """What the destination said, cut to what a person wants to read."""
+    return f"the destination said {code or 'no'}: {description}"[:300]

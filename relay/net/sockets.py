@@ -1,0 +1,52 @@
+"""Socket options, each with its reason. Applied to plain and TLS transports alike; a missing socket is not an error."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import Any
+
+SEND_BUFFER = 512 * 1024
+"""Bytes the kernel may hold for one slow peer (it doubles the value). Left alone it takes 2.8 to 4.2 MiB, which is
+10 s of stale video at 2.5 Mbit/s (reliability.md M13)."""
+
+NOTSENT_LOWAT = 64 * 1024
+"""Unsent bytes above which a destination's socket is not writable: a stall shows within one GOP."""
+
+USER_TIMEOUT_MS = 15_000
+"""Unacknowledged data older than this ends the connection: a pulled cable is noticed in 15 s, not in 15 minutes."""
+
+KEEPALIVE = (5, 2, 3)
+"""Idle seconds, interval, probes: frees the descriptor of a vanished peer that owes us nothing after 11 s."""
+
+
+def socket_of(transport: Any) -> socket.socket | None:
+    """Return the TCP socket under *transport*, or None for test transports."""
+    for _ in range(3):  # a TLS protocol wraps the TCP transport once
+        handle = getattr(transport, "socket", None)
+        if isinstance(handle, socket.socket):
+            return handle
+        transport = getattr(transport, "transport", None)
+    return None
+
+
+def tune(transport: Any, *, destination: bool = False) -> None:
+    """Set the options of an accepted connection, or of a destination we push to."""
+    sock = socket_of(transport)
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    idle, interval, probes = KEEPALIVE
+    options = [
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes),
+        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS),
+        (socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER),
+    ]
+    if destination:
+        options.append((socket.IPPROTO_TCP, getattr(socket, "TCP_NOTSENT_LOWAT", 25), NOTSENT_LOWAT))
+    for level, name, value in options:
+        with contextlib.suppress(OSError):  # the peer may be gone already
+            sock.setsockopt(level, name, value)

@@ -1,0 +1,284 @@
+"""The composition root: builds the relay from a configuration, starts it, and stops it in order.
+
+The only room that knows all parts. Stopping: accept nobody, end the streams (destinations get their unpublish,
+players the end of the stream), wait for both with a deadline, then stop the rest.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import resource
+import time
+from collections.abc import Awaitable
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet._resolver import GAIResolver  # Twisted has no public way to give DNS its own threads
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, maybeDeferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from relay.config import Config
+from relay.context import PushTarget
+from relay.errors import ConfigError
+from relay.events import Event, FeedSwitched, SinkFailed, StreamEnded, StreamStarted
+from relay.hookspecs import StreamInfo
+from relay.http.site import make_site
+from relay.net.admission import Admission
+from relay.net.audiences import Audiences
+from relay.net.door import Door
+from relay.net.endpoints import parse_url
+from relay.net.flusher import Flusher
+from relay.net.lag import LagMonitor
+from relay.net.listen import Listener, open_all, open_port
+from relay.net.push import PushPlace, PushTools, RtmpPush
+from relay.net.watch import Watch
+from relay.pluginhost import PluginHost
+from relay.stream.registry import Registry
+from relay.stream.sinks import Sink
+from relay.stream.stream import Stream
+from relay.views import RelayViews
+
+APPS = ("live",)
+"""First path segments that are served."""
+
+STOP_S = 4.0
+"""For destinations and players to be told; the whole stop stays under 5 s (P22)."""
+
+RESERVED_FDS = 64
+"""Descriptors kept free for files, destinations and the log when connections reach their limit."""
+
+DNS_THREADS = 16
+"""A stalled look-up holds a thread for seconds; Twisted's shared pool would hold everything else up with it."""
+
+
+class RelayService(MultiService):
+    """One relay: listeners, streams, plugins, HTTP."""
+
+    log = Logger(namespace="relay")
+
+    def __init__(self, config: Config, reactor: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.config = config
+        self._reactor = reactor
+        limits = _with_room(config, self.log)
+        self._infos: dict[str, StreamInfo] = {}
+        self._pushes: dict[str, dict[str, RtmpPush]] = {}
+        self._plugin_of: dict[Sink, str] = {}
+        self._closing: set[Deferred[Any]] = set()
+        self.registry = Registry()
+        self.watch = Watch(reactor)
+        self._flusher = Flusher(reactor, config.play.merge_ms)
+        self._tools = PushTools(
+            reactor=reactor,
+            flusher=self._flusher,
+            watch=self.watch,
+            emit=self._emit,
+            uniform=random.Random().uniform,  # noqa: S311 - jitter, not a secret
+            queue_bytes=limits.queue_bytes,
+            queue_ms=limits.queue_ms,
+        )
+        self.host = PluginHost(config, clock=reactor, streams=self._infos, push=self._push)
+        self.door = Door(
+            clock=reactor,
+            limits=limits,
+            apps=APPS,
+            deciders=self.host,
+            registry=self.registry,
+            audiences=Audiences(self.registry, self._flusher),
+            admission=Admission(limits),
+            watch=self.watch,
+            spawn=self._spawn,
+        )
+        self._listen_to_registry()
+        self._lag = LagMonitor(reactor)
+        self.listeners = [self._listener(index, one) for index, one in enumerate(config.listen)]
+        self._site = self._build_site()
+        self._http_port: Any = None
+        self._dns = ThreadPool(0, DNS_THREADS, "dns")
+        for service in (self.watch, self._lag, *self.host.services()):
+            service.setServiceParent(self)
+
+    # Building.
+
+    def _listener(self, index: int, config: Any) -> Listener:
+        try:
+            return Listener(self._reactor, self.door, config)
+        except ConfigError as error:
+            raise ConfigError(f"listen[{index}].{error.path}", error.message) from error
+
+    def _build_site(self) -> Any:
+        token = self.config.http.token
+        views = RelayViews(
+            door=self.door,
+            host=self.host,
+            lag=self._lag,
+            listeners=self.listeners,
+            pushes=self._pushes,
+            started_at={},
+            sink_plugins=self._sinks_of,
+            wall_clock=time.time,
+        )
+        self._started_at = views.started_at
+        return make_site(
+            views,
+            token=None if token is None else token.secret,
+            resources=self.host.http_resources(),
+            clock=self._reactor,
+        )
+
+    def _sinks_of(self, stream: Stream) -> list[tuple[str, object]]:
+        return [(self._plugin_of[sink], sink) for sink in stream.sinks if sink in self._plugin_of]
+
+    def _push(self, target: PushTarget) -> Sink:
+        place = PushPlace(url=parse_url(target.url), key=target.key, ca_file=target.ca_file)
+        push = RtmpPush(self._tools, target.stream, target.name, place)
+        self._pushes.setdefault(target.stream, {})[target.name] = push
+        return push
+
+    def _emit(self, event: Event) -> None:
+        self.host.emit(event)
+
+    def _spawn(self, description: str, work: Awaitable[None]) -> None:
+        def failed(failure: Failure) -> None:
+            self.log.failure("{description} failed", failure, description=description)
+
+        ensureDeferred(work).addErrback(failed)  # type: ignore[arg-type]
+
+    # Streams.
+
+    def _listen_to_registry(self) -> None:
+        registry = self.registry
+        registry.on_started.append(self._stream_started)
+        registry.on_ended.append(self._stream_ended)
+        registry.on_switched.append(self._stream_switched)
+        registry.on_sink_failed.append(self._sink_failed)
+        registry.on_sink_closing.append(self._sink_closing)
+
+    def _stream_started(self, stream: Stream) -> None:
+        now = time.time()
+        self._started_at[stream.name] = now
+        live = "" if stream.live_feed is None else stream.live_feed.name
+        info = StreamInfo(name=stream.name, tracks=stream.tracks, live_feed=live, started_at=now)
+        self._infos[stream.name] = info
+        self.log.info("stream {stream} started", stream=stream.name)
+        self.host.emit(StreamStarted(stream=stream.name))
+        for plugin, sink in self.host.open_sinks(info):
+            self._plugin_of[sink] = plugin
+            stream.attach(sink)
+
+    def _stream_ended(self, stream: Stream, reason: str) -> None:
+        for forget in (self._started_at, self._infos, self._pushes):
+            forget.pop(stream.name, None)
+        self.log.info("stream {stream} ended: {reason}", stream=stream.name, reason=reason)
+        if stream.started:
+            self.host.emit(StreamEnded(stream=stream.name, reason=reason))
+
+    def _stream_switched(self, stream: Stream, previous: str, feed: str, reason: str) -> None:
+        self.log.info(
+            "stream {stream} switched from feed {previous} to {feed}: {reason}",
+            stream=stream.name,
+            previous=previous,
+            feed=feed,
+            reason=reason,
+        )
+        self.host.emit(FeedSwitched(stream=stream.name, previous=previous, feed=feed, reason=reason))
+
+    def _sink_failed(self, stream: Stream, sink: Sink, error: Exception) -> None:
+        plugin = self._plugin_of.pop(sink, "relay")
+        self.log.failure(
+            "a sink of {plugin} failed on stream {stream} and was detached",
+            Failure(error),
+            plugin=plugin,
+            stream=stream.name,
+        )
+        self.host.emit(SinkFailed(stream=stream.name, plugin=plugin, error=type(error).__name__))
+
+    def _sink_closing(self, stream: Stream, sink: Sink, closing: Awaitable[None]) -> None:
+        self._plugin_of.pop(sink, None)
+        waiting: Deferred[Any] = closing if isinstance(closing, Deferred) else ensureDeferred(closing)  # type: ignore[arg-type]
+
+        def closed(result: object) -> None:
+            self._closing.discard(waiting)
+            if isinstance(result, Failure):
+                self.log.failure("a sink of stream {stream} failed to close", result, stream=stream.name)
+
+        self._closing.add(waiting)
+        waiting.addBoth(closed)
+
+    # Running.
+
+    def privilegedStartService(self) -> None:
+        """Bind while we may still be root; then the rest runs as the operator's user."""
+        open_all(self.listeners)
+        http = self.config.http
+        self._http_port = open_port(self._reactor, http.host, http.port, self._site, f"http://{http.listen}")
+        super().privilegedStartService()  # type: ignore[no-untyped-call]
+
+    def startService(self) -> None:
+        super().startService()  # type: ignore[no-untyped-call]
+        self._dns.start()
+        self._reactor.installNameResolver(GAIResolver(self._reactor, lambda: self._dns))
+        self.log.info("HTTP on http://{listen}", listen=self.config.http.listen)
+        _settle_memory()
+
+    async def _stop(self) -> None:
+        self.door.draining = True
+        for listener in self.listeners:
+            await listener.close()
+        self.registry.close("shutdown")
+        for publisher in tuple(self.door.publishers.values()):
+            publisher.connection.close("shutdown")
+        self._flusher.flush_now()
+        deadline = self._reactor.seconds() + STOP_S
+        while self._busy() and self._reactor.seconds() < deadline:
+            await deferLater(self._reactor, 0.02)
+        if self._closing:
+            self.log.warn("{count} destinations did not close in time", count=len(self._closing))
+
+    def _busy(self) -> bool:
+        return bool(self._closing) or self.door.admission.connections > 0
+
+    def stopService(self) -> Deferred[Any]:
+        """Stop in order; fires within 5 s."""
+        done = ensureDeferred(self._stop())
+        done.addErrback(lambda failure: self.log.failure("stopping failed", failure))
+        return done.addCallback(lambda _: self._stop_rest())
+
+    def _stop_rest(self) -> Deferred[Any]:
+        self.host.stop()
+        waiting = [maybeDeferred(super().stopService)]
+        if self._http_port is not None:
+            waiting.append(maybeDeferred(self._http_port.stopListening))
+        if self._dns.started:
+            self._dns.stop()
+        return DeferredList(waiting)
+
+
+def _with_room(config: Config, log: Logger) -> Any:
+    """Raise the descriptor limit as far as we may; lower `connections` to what then fits."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = config.limits.connections + config.limits.publishers + RESERVED_FDS
+    room = wanted if hard == resource.RLIM_INFINITY else min(hard, max(wanted, 1024))
+    soft = max(room, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    most = max(soft - RESERVED_FDS, 16)
+    if config.limits.connections <= most:
+        return config.limits
+    log.warn(
+        "limits.connections lowered from {wanted} to {most}: only {soft} files may be open (LimitNOFILE, ulimit -n)",
+        wanted=config.limits.connections,
+        most=most,
+        soft=soft,
+    )
+    return config.limits.model_copy(update={"connections": most})
+
+
+def _settle_memory() -> None:
+    """What was built at start stays: the collector need not look at it again for every few hundred packets."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 50)

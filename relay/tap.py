@@ -1,0 +1,86 @@
+"""The twistd plugin: ``twistd -n rtmp-relay [--config FILE]``. One of two rooms that choose a reactor.
+
+`reactor.seconds = time.monotonic` is the first thing that happens: Twisted's timers follow the wall clock otherwise,
+and a clock step would fire or freeze every deadline at once (reliability.md M1).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+from twisted.application.service import IService
+from twisted.logger import ILogObserver
+from twisted.python import usage
+
+from relay.config import Config, open_source, parse
+from relay.config_file import ConfigFileError
+from relay.errors import ConfigError, PluginError
+from relay.log import make_observer
+from relay.net.listen import ListenError
+from relay.service import RelayService
+
+EXIT_CONFIG = 2
+"""As `rtmp-relay check-config`."""
+
+
+class Options(usage.Options):
+    """Options of the twistd command; everything else is in the configuration file."""
+
+    synopsis = "[--config FILE]"
+    longdesc = (
+        "Live ingest and restreaming: encoders publish once over RTMP or RTMPS, the relay fans out. "
+        "Without --config: RTMP on 127.0.0.1:1935 for this machine only, HTTP on 127.0.0.1:8080."
+    )
+    optParameters: ClassVar = [["config", "c", None, "configuration file (TOML); see `rtmp-relay check-config`"]]
+
+
+def use_monotonic_time(reactor: Any) -> None:
+    """Make every timer of *reactor* follow the monotonic clock. Must come before anything is scheduled."""
+    reactor.seconds = time.monotonic
+
+
+class TwistdService(RelayService):
+    """The relay under twistd: brings its own log observer, and says bind errors in a line instead of a traceback."""
+
+    def __init__(self, config: Config, reactor: Any, *, own_log: bool) -> None:
+        super().__init__(config, reactor)
+        self._own_log = own_log
+
+    def setServiceParent(self, parent: Any) -> None:
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call]
+        if self._own_log and hasattr(parent, "setComponent"):
+            log = self.config.log
+            parent.setComponent(ILogObserver, make_observer(sys.stdout, format=log.format, level=log.level))
+
+    def privilegedStartService(self) -> None:
+        try:
+            super().privilegedStartService()
+        except ListenError as error:
+            sys.stderr.write(f"{error}\n")
+            raise SystemExit(1) from error
+
+
+def load(path: Path | None) -> Config:
+    """Read the configuration. Raises ConfigFileError with everything that is wrong."""
+    config, problems = parse(open_source(path))
+    if config is None or problems:
+        raise ConfigFileError(problems)
+    return config
+
+
+def makeService(options: Options) -> IService:
+    """Build the relay for twistd. A configuration error is printed line by line and exits with 2."""
+    from twisted.internet import reactor  # noqa: TID251 - twistd has installed it by now
+
+    use_monotonic_time(reactor)
+    path = None if options["config"] is None else Path(options["config"])
+    parent: Any = options.parent or {}
+    own_log = bool(parent.get("nodaemon")) and not parent.get("logfile") and not parent.get("syslog")
+    try:
+        return TwistdService(load(path), reactor, own_log=own_log)
+    except (ConfigFileError, ConfigError, PluginError) as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(EXIT_CONFIG) from error

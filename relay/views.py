@@ -1,0 +1,195 @@
+"""The running relay as HTTP sees it: copies in plain data, made when somebody asks.
+
+Implements `relay.http.state.RelayState` over the registry, the door and the push targets. The rule it guards: no key,
+no token and no live object leaves through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from relay.http.state import (
+    Counters,
+    FeedView,
+    HookView,
+    LagView,
+    ListenerView,
+    SinkView,
+    StreamView,
+    TargetView,
+    TrackView,
+)
+from relay.media import configs
+from relay.media.packets import MediaKind, Track
+from relay.net.door import Door
+from relay.net.lag import LagMonitor
+from relay.net.listen import Listener
+from relay.net.push import RtmpPush
+from relay.pluginhost import PluginHost
+from relay.stream.feeds import Feed, FeedState
+from relay.stream.stream import Stream
+
+
+class RelayViews:
+    """Answers what `/metrics` and `/api` ask."""
+
+    def __init__(
+        self,
+        *,
+        door: Door,
+        host: PluginHost,
+        lag: LagMonitor,
+        listeners: Sequence[Listener],
+        pushes: Mapping[str, Mapping[str, RtmpPush]],
+        started_at: dict[str, float],
+        sink_plugins: Callable[[Stream], Sequence[tuple[str, object]]],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._door = door
+        self._host = host
+        self._lag = lag
+        self._listeners = listeners
+        self._pushes = pushes
+        self.started_at = started_at
+        self._sink_plugins = sink_plugins
+        self._wall_clock = wall_clock
+
+    @property
+    def ready(self) -> bool:
+        """Whether every listener is up and the relay is not shutting down."""
+        return all(listener.up for listener in self._listeners) and not self._door.draining
+
+    @property
+    def connections(self) -> Mapping[str, int]:
+        """Open RTMP connections by role."""
+        admission = self._door.admission
+        roles = admission.roles
+        return {
+            "publisher": roles["publisher"],
+            "player": roles["player"],
+            "undecided": admission.unauthenticated,
+        }
+
+    def streams(self) -> Sequence[StreamView]:
+        """Every live stream, sorted by name."""
+        return [self._stream(stream) for stream in sorted(self._door.registry, key=lambda stream: stream.name)]
+
+    def stream(self, name: str) -> StreamView | None:
+        """One stream."""
+        stream = self._door.registry.get(name)
+        return None if stream is None else self._stream(stream)
+
+    def listeners(self) -> Sequence[ListenerView]:
+        """Every configured listener."""
+        return [ListenerView(url=one.url, up=one.up, error=one.error) for one in self._listeners]
+
+    def counters(self) -> Counters:
+        """Numbers of the whole process."""
+        door = self._door
+        certificates = {
+            listener.url: listener.certificate.not_after
+            for listener in self._listeners
+            if listener.certificate is not None
+        }
+        return Counters(
+            accepted=door.accepted, refused=dict(door.refused), auth=dict(door.answers), certificates=certificates
+        )
+
+    def hooks(self) -> Sequence[HookView]:
+        """What each plugin's hooks cost."""
+        return [
+            HookView(plugin=plugin, hook=hook, calls=stats.calls, errors=stats.errors, seconds=stats.seconds)
+            for (hook, plugin), stats in self._host.stats.items()
+        ]
+
+    def lag(self) -> LagView:
+        """How late the reactor runs."""
+        return LagView(p99_ms=self._lag.p99_ms, max_ms=self._lag.max_ms)
+
+    def _stream(self, stream: Stream) -> StreamView:
+        now = self._door.clock.seconds()
+        audience = self._door.audiences.existing(stream.name)
+        pushes = self._pushes.get(stream.name, {})
+        feeds = [self._feed(feed, now) for feed in stream.feeds]
+        video = sum(feed.video_frames_total for feed in stream.feeds)
+        audio = sum(feed.audio_frames_total for feed in stream.feeds)
+        pushed = sum(push.bytes_sent for push in pushes.values())
+        return StreamView(
+            name=stream.name,
+            state="live" if stream.started else "waiting",
+            live_feed=None if stream.live_feed is None else stream.live_feed.name,
+            started_at=self.started_at.get(stream.name),
+            feeds=feeds,
+            tracks=[_track(track) for track in stream.tracks.tracks],
+            sinks=self._sinks(stream),
+            targets=[self._target(push, now) for push in pushes.values()],
+            players=0 if audience is None else len(audience.players),
+            players_dropped=0 if audience is None else audience.dropped,
+            bytes_in=sum(feed.bytes_in for feed in feeds),
+            bytes_out=pushed + (0 if audience is None else audience.bytes_out),
+            frames={"video": video, "audio": audio},
+            switches=stream.switches,
+            last_dts_ms=stream.last_dts,
+        )
+
+    def _feed(self, feed: Feed, now: float) -> FeedView:
+        health = feed.sample(now)
+        publisher = self._door.publishers.get(feed)
+        connection = None if publisher is None else publisher.connection
+        stalled = health.last_packet_age_ms is not None and health.last_packet_age_ms > 1000
+        state = "stalled" if stalled else "live" if feed.state is FeedState.LIVE else "standby"
+        return FeedView(
+            name=feed.name,
+            state=state,
+            priority=feed.priority,
+            connection_id="" if connection is None else connection.connection_id,
+            peer="" if connection is None else connection.peer,
+            encoder="" if connection is None else connection.flash_ver,
+            connected_at=self._wall_clock() - (now - feed.opened_at),
+            last_packet_age_ms=health.last_packet_age_ms,
+            bytes_in=health.bytes_total,
+            frames_in=health.video_frames_total + health.audio_frames_total,
+            bitrate_kbps=health.bitrate_kbps,
+            fps=health.fps,
+            keyframe_interval_ms=health.keyframe_interval_ms,
+            timeline_resets=health.timeline_resets,
+            timestamps_clamped=health.timestamps_clamped,
+            odd={} if publisher is None else publisher.odd(),
+        )
+
+    def _sinks(self, stream: Stream) -> list[SinkView]:
+        return [
+            SinkView(name=type(sink).__name__, plugin=plugin)
+            for plugin, sink in self._sink_plugins(stream)
+            if not isinstance(sink, RtmpPush)
+        ]
+
+    def _target(self, push: RtmpPush, now: float) -> TargetView:
+        return TargetView(
+            name=push.name,
+            state=push.state.value,
+            since=self._wall_clock() - (now - push.since),
+            reason=push.reason,
+            detail=push.detail,
+            destination=push.place.url.display,
+            attempts=push.attempts,
+            bytes_sent=push.bytes_sent,
+            bytes_acked=push.bytes_acked,
+            queue_ms=push.outbox.queue_ms,
+            dropped_gops=push.outbox.dropped_gops,
+        )
+
+
+def _track(track: Track) -> TrackView:
+    video = configs.video_facts(track) if track.kind is MediaKind.VIDEO else None
+    audio = configs.audio_facts(track) if track.kind is MediaKind.AUDIO else None
+    return TrackView(
+        kind=track.kind.name.lower(),
+        track_id=track.track_id,
+        codec=track.codec.value,
+        codec_string=configs.codec_string(track) or "",
+        width=0 if video is None else video.width,
+        height=0 if video is None else video.height,
+        sample_rate=0 if audio is None else audio.sample_rate,
+        channels=0 if audio is None else audio.channels,
+    )
