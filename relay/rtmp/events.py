@@ -68,8 +68,8 @@ class ConnectRequested:
     """Server: `connect` arrived. Answer with `accept_connect()` or `reject_connect(description)`.
 
     Attributes:
-        app: path segments of the app, normalised, without query, ``live`` or ``live/abc``. What follows the first may be a
-            key (OBS puts its whole URL path here), so it is kept out of the repr.
+        app: path segments of the app, normalised, without query, ``live`` or ``live/abc``. What follows the first may
+            be a key (OBS puts its whole URL path here), so it is kept out of the repr.
         tc_url: as sent, for diagnosis only; holds secrets when people paste keys into it.
         flash_ver: what the peer calls itself, cut to 256 characters.
         query: parameters found in tcUrl and app.
