@@ -14,16 +14,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from relay.errors import RelayError
-from relay.media.packets import Codec, MediaKind, Packet, Role, Track, TrackSet
+from relay.media.packets import Codec, MediaKind, Packet, Role, TrackSet
 from relay.media.tracks import TrackTable
 from relay.stream.feeds import Feed, FeedState, best_feed
 from relay.stream.gop import GopCache, lead_video
 from relay.stream.sinks import Sink
+from relay.stream.tracksets import announced_kinds, configuration, only_adds, restamped
 
 MIB = 1024 * 1024
 
 FRAME = Role.FRAME
-VIDEO = MediaKind.VIDEO
 
 
 class StreamClosedError(RelayError):
@@ -107,6 +107,7 @@ class Stream:
         self._sinks: tuple[Sink, ...] = ()
         self._joining: list[Sink] = []
         self._first_dts: int | None = None
+        self._announced: set[MediaKind] = set()
         self._last_feed: Feed | None = None
         self._armed: Feed | None = None
         self._armed_reason = ""
@@ -137,6 +138,8 @@ class Stream:
             self._cache.add(packet)
             self._write(packet)
             return
+        if role is Role.METADATA and not self.started:
+            self._announced = announced_kinds(packet)
         before = self._table.tracks
         if self._table.see(packet) or self._table.tracks.generation != before.generation:
             self._configure(self._table.tracks)
@@ -168,7 +171,7 @@ class Stream:
         lead = lead_video(tracks)
         if lead != self._cache.lead:
             self._cache.follow(lead)
-        elif not _only_adds(before, tracks):
+        elif not only_adds(before, tracks):
             self._cache.clear()
         for sink in self._sinks:
             try:
@@ -179,11 +182,11 @@ class Stream:
             self._admit()
 
     def _settle(self, packet: Packet) -> None:
-        """Start the stream once both kinds of track are known, or one kind had the field to itself for long enough."""
+        """Start the stream once both kinds of track are known, or all that were announced, or one for long enough."""
         if self._first_dts is None:
             self._first_dts = packet.dts
         kinds = {track.kind for track in self.tracks.tracks}
-        if len(kinds) > 1 or packet.dts - self._first_dts >= self.limits.settle_ms:
+        if len(kinds) > 1 or kinds == self._announced or packet.dts - self._first_dts >= self.limits.settle_ms:
             self.started = True
             self._admit()
             self._on_started(self)
@@ -352,40 +355,11 @@ class Stream:
         self._table = table
         self._codecs.clear()
         before = self.tracks
-        tracks = _restamped(table.tracks, cut)
-        if _configuration(before) != _configuration(tracks):
+        tracks = restamped(table.tracks, cut)
+        if configuration(before) != configuration(tracks):
             self._configure(tracks)
             return
         self.tracks = replace(tracks, generation=before.generation)
         new = tracks.metadata
         if new is not None and (before.metadata is None or before.metadata.body != new.body):
             self._write(new)
-
-
-def _configuration(tracks: TrackSet) -> dict[tuple[MediaKind, int], tuple[Codec, bytes, tuple[bytes, ...]]]:
-    """Return what decides whether a decoder can go on: codec, sequence header and side information of every track."""
-    return {
-        (track.kind, track.track_id): (
-            track.codec,
-            track.header.body if track.header is not None else b"",
-            tuple(packet.body for packet in track.side),
-        )
-        for track in tracks.tracks
-    }
-
-
-def _only_adds(before: TrackSet, after: TrackSet) -> bool:
-    """Return whether what was known stays as it is, so that cached packets can still be decoded."""
-    new = _configuration(after)
-    return all(new.get(key) == value for key, value in _configuration(before).items() if value[1])
-
-
-def _restamped(tracks: TrackSet, dts: int) -> TrackSet:
-    """Return *tracks* with every header at *dts*: they still carry the times of the feed they come from."""
-
-    def moved(track: Track) -> Track:
-        header = None if track.header is None else replace(track.header, dts=dts)
-        return replace(track, header=header, side=tuple(replace(packet, dts=dts) for packet in track.side))
-
-    metadata = None if tracks.metadata is None else replace(tracks.metadata, dts=dts)
-    return replace(tracks, tracks=tuple(map(moved, tracks.tracks)), metadata=metadata)

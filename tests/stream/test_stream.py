@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 
 import pytest
 
+from relay.media import metadata
 from relay.media.packets import Codec, MediaKind, Packet, Role
 from relay.stream.sinks import Sink
 from relay.stream.stream import Stream, StreamClosedError, StreamLimits
@@ -143,6 +144,17 @@ def test_a_video_only_stream_starts_after_the_time_to_settle() -> None:
     assert stream.started
 
 
+@pytest.mark.parametrize(
+    ("announced", "at_once"), [(["videocodecid"], True), (["videocodecid", "audiocodecid"], False)]
+)
+def test_a_stream_starts_at_once_when_everything_announced_is_there(announced: list[str], at_once: bool) -> None:
+    stream = Stream("camera")
+
+    publish(stream, metadata.packet(dict.fromkeys(announced, 7.0)), video_header(), video(0, True))
+
+    assert stream.started is at_once
+
+
 def test_the_start_is_told_once_with_the_tracks_known() -> None:
     seen: list[tuple[str, int]] = []
     stream = Stream("show", on_started=lambda stream: seen.append((stream.name, len(stream.tracks.tracks))))
@@ -212,15 +224,15 @@ def test_a_track_that_is_added_does_not_empty_the_cache() -> None:
 def test_metadata_and_side_packets_are_written_and_kept_for_joiners() -> None:
     sink, late = RecordingSink(), RecordingSink()
     stream = started(sink)
-    metadata = data(20, role=Role.METADATA)
+    update = data(20, role=Role.METADATA)
     side = Packet(MediaKind.VIDEO, 0, Codec.AVC, Role.SIDE, False, 20, 0, b"\x84avc1\x02\x00\x09colorInfo", 5)
 
-    publish(stream, metadata, side)
+    publish(stream, update, side)
     stream.attach(late)
 
-    assert sink.packets[-2:] == [metadata, side]
+    assert sink.packets[-2:] == [update, side]
     assert len(sink.configured) == 1
-    assert late.configured[0].opening()[0] is metadata
+    assert late.configured[0].opening()[0] is update
     assert side in late.configured[0].opening()
     assert late.configured[0].generation == sink.configured[0].generation
 
