@@ -149,16 +149,16 @@ def _parse(value: object) -> SecretRef:
     raise PydanticCustomError("secret_ref", f"must be {_FORMS}, with exactly one of env and file")
 
 
-def _as_list(value: object) -> object:
+def _as_tuple(value: object) -> tuple[object, ...]:
     if isinstance(value, list | tuple):
         if not value:
             raise PydanticCustomError("secret_ref", "must not be an empty list")
-        return value
-    return [value]
+        return tuple(value)
+    return (value,)
 
 
 SecretRefs = Annotated[
-    tuple[SecretRef, ...], BeforeValidator(_as_list, json_schema_input_type=SecretRef | list[SecretRef])
+    tuple[SecretRef, ...], BeforeValidator(_as_tuple, json_schema_input_type=SecretRef | list[SecretRef])
 ]
 """One secret, or a list of them so that an old and a new one are both good while they are changed."""
 
