@@ -174,7 +174,7 @@ class Limits(ConfigModel):
     """``[limits]``: what a peer may make us hold or do. Above a limit only the guilty connection is closed."""
 
     connections: Count = 12_000
-    """Open RTMP connections in all: room for `players` and `publishers`. A connection costs about 20 KiB."""
+    """Open RTMP connections in all: room for `players`, `publishers` and those who are neither yet."""
     unauthenticated: Count = 200
     """Connections that may not publish or play yet. A TLS handshake is 0.9 ms of CPU and 26 KiB."""
     unauthenticated_per_ip: Count = 20

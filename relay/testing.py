@@ -30,7 +30,6 @@ from relay.api import (
     ConfigModel,
     Deny,
     Event,
-    MediaKind,
     Packet,
     PlayRequest,
     PublishRequest,
@@ -40,98 +39,52 @@ from relay.api import (
     Secret,
     Sink,
     StreamInfo,
-    Track,
     TrackSet,
 )
 from relay.config import Config
 from relay.config_file import ConfigFileError
 from relay.pluginfind import import_plugin, plugin_from_class
 from relay.pluginhost import PluginHost
+from relay.testing_packets import (
+    AAC_CONFIG,
+    AVC_CONFIG,
+    HEVC_CONFIG,
+    aac_frame,
+    aac_header,
+    avc_frame,
+    avc_header,
+    hevc_frame,
+    hevc_header,
+    packets,
+    track_set,
+)
+
+__all__ = [
+    "AAC_CONFIG",
+    "AVC_CONFIG",
+    "HEVC_CONFIG",
+    "FakePush",
+    "PluginContract",
+    "RecordingSink",
+    "aac_frame",
+    "aac_header",
+    "avc_frame",
+    "avc_header",
+    "hevc_frame",
+    "hevc_header",
+    "host_for",
+    "packets",
+    "play_request",
+    "publish_request",
+    "result_of",
+    "stream_info",
+    "track_set",
+]
 
 _SECRET_NAME = re.compile(r"(^|_)(key|keys|token|secret|password)$")
 
 T = TypeVar("T")
 Tables = Mapping[str, object]
-
-# Packets.
-
-AVC_CONFIG = bytes.fromhex("0142c01effe100196742c01ed900a02ff97011000003000100000300320f162e4801000568cb83cb20")
-"""avcC record of a 640x360 baseline stream."""
-HEVC_CONFIG = bytes.fromhex("0101600000000000000000005af000fcfdf8f800000f00")
-"""hvcC record without parameter sets."""
-AAC_CONFIG = b"\x11\x90"
-"""AudioSpecificConfig: AAC-LC, 48 kHz, stereo."""
-
-
-def avc_header(config: bytes = AVC_CONFIG) -> Packet:
-    """Return an H.264 sequence header (FLV legacy form)."""
-    body = b"\x17\x00\x00\x00\x00" + config
-    return _packet(MediaKind.VIDEO, Codec.AVC, Role.HEADER, 0, body, 5)
-
-
-def hevc_header(config: bytes = HEVC_CONFIG) -> Packet:
-    """Return an HEVC sequence header (E-RTMP v2 §ExVideoTagHeader)."""
-    return _packet(MediaKind.VIDEO, Codec.HEVC, Role.HEADER, 0, b"\x90hvc1" + config, 5)
-
-
-def aac_header(config: bytes = AAC_CONFIG) -> Packet:
-    """Return an AAC sequence header."""
-    return _packet(MediaKind.AUDIO, Codec.AAC, Role.HEADER, 0, b"\xaf\x00" + config, 2)
-
-
-def avc_frame(dts: int, *, keyframe: bool = False, size: int = 200, cts: int = 0) -> Packet:
-    """Return an H.264 picture with one NAL unit of *size* bytes."""
-    nal = (b"\x65" if keyframe else b"\x41") + bytes(max(size - 1, 0))
-    head = (b"\x17" if keyframe else b"\x27") + b"\x01" + cts.to_bytes(3, "big", signed=True)
-    body = head + len(nal).to_bytes(4, "big") + nal
-    return _packet(MediaKind.VIDEO, Codec.AVC, Role.FRAME, dts, body, 5, keyframe=keyframe, cts=cts)
-
-
-def hevc_frame(dts: int, *, keyframe: bool = False, size: int = 200) -> Packet:
-    """Return an HEVC picture (E-RTMP v2, packet type CodedFramesX)."""
-    nal = (b"\x26\x01" if keyframe else b"\x02\x01") + bytes(max(size - 2, 0))
-    body = (b"\x93" if keyframe else b"\xa3") + b"hvc1" + len(nal).to_bytes(4, "big") + nal
-    return _packet(MediaKind.VIDEO, Codec.HEVC, Role.FRAME, dts, body, 5, keyframe=keyframe)
-
-
-def aac_frame(dts: int, *, size: int = 100) -> Packet:
-    """Return an AAC frame."""
-    return _packet(MediaKind.AUDIO, Codec.AAC, Role.FRAME, dts, b"\xaf\x01" + bytes(size), 2)
-
-
-def _packet(
-    kind: MediaKind,
-    codec: Codec,
-    role: Role,
-    dts: int,
-    body: bytes,
-    offset: int,
-    *,
-    keyframe: bool = False,
-    cts: int = 0,
-) -> Packet:
-    return Packet(
-        kind=kind, track=0, codec=codec, role=role, keyframe=keyframe, dts=dts, cts=cts, body=body, offset=offset
-    )
-
-
-def track_set(video: Packet | None = None, audio: Packet | None = None, *, generation: int = 1) -> TrackSet:
-    """Return the tracks of a stream with these sequence headers: H.264 and AAC unless said otherwise."""
-    headers = (video or avc_header(), audio or aac_header())
-    tracks = tuple(Track(kind=one.kind, track_id=0, codec=one.codec, header=one) for one in headers)
-    return TrackSet(tracks=tracks, generation=generation)
-
-
-def packets(
-    seconds: float = 2.0, *, start: int = 0, fps: int = 25, gop: int = 25, codec: Codec = Codec.AVC
-) -> Iterator[Packet]:
-    """Yield the frames of a programme in order of time: pictures with a keyframe every *gop*, and AAC at 48 kHz."""
-    picture = hevc_frame if codec is Codec.HEVC else avc_frame
-    video = [(start + 1000 * n // fps, 0, n) for n in range(int(seconds * fps))]
-    audio = [(start + 1024 * n // 48, 1, n) for n in range(int(seconds * 48_000 / 1024))]
-    for dts, is_audio, number in sorted(video + audio):
-        yield aac_frame(dts) if is_audio else picture(dts, keyframe=number % gop == 0)
-
 
 # Fakes.
 
@@ -298,7 +251,7 @@ class PluginContract:
         assert not missing
 
     def test_its_secrets_are_secrets(self) -> None:
-        """An option that holds a key, a token or a password is a `SecretRef`: never printed, and it may come from a file."""
+        """An option that holds a key, a token or a password is a `SecretRef`: never printed, perhaps in a file."""
         for model in _models(self.plugin, self.name):
             for option, about in model.model_fields.items():
                 if _SECRET_NAME.search(option):
