@@ -10,8 +10,8 @@ Time is stream time in milliseconds, as given to `Ring.append`. The loop of the 
     sent = sendmsg(pieces)
     ring.advance(cursor, sent)
 
-with nothing appended in between. The short way for the many players that have everything but the block just appended:
-`if cursor.ready == block.number:` send `block.data`; if all of it was taken call `cursor.step()`, else `ring.advance`.
+with nothing appended in between. A player whose socket takes every block whole needs no call at all: the sender gives
+it the appended block and only looks at the cursor again when the socket took less.
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ class Cursor:
         piece: bytes begun but not finished; kept even when its block has left the ring.
         offset: how much of *piece* is sent.
         next: number of the block after *piece*. When *waiting*: the oldest block it may start in.
-        ready: equal to *next* when that block can be sent from its first byte without further ado, else -1.
         at_key: the next block starts at its keyframe, not at its first byte.
         waiting: nothing to send until a keyframe arrives in block *next* or later.
         opening: the opening that describes what this player is decoding.
@@ -57,24 +56,18 @@ class Cursor:
         skips: how often it lost media.
     """
 
-    __slots__ = ("at_key", "grace_ms", "next", "offset", "opening", "piece", "ready", "skips", "time", "waiting")
+    __slots__ = ("at_key", "grace_ms", "next", "offset", "opening", "piece", "skips", "time", "waiting")
 
     def __init__(self, number: int) -> None:
         self.piece: bytes | memoryview | None = None
         self.offset = 0
         self.next = number
-        self.ready = -1
         self.at_key = False
         self.waiting = True
         self.opening = b""
         self.time = 0
         self.grace_ms = 0
         self.skips = 0
-
-    def step(self) -> None:
-        """Note that the whole of block *ready* was sent."""
-        self.next += 1
-        self.ready = self.next
 
 
 class Ring:
@@ -186,7 +179,6 @@ class Ring:
 
     def advance(self, cursor: Cursor, nbytes: int) -> None:
         """Move *cursor* past the *nbytes* of its pieces that were sent."""
-        cursor.ready = -1
         if cursor.piece is not None:
             nbytes += cursor.offset
             nbytes = self._send(cursor, cursor.piece, nbytes, cursor.time)
@@ -203,10 +195,8 @@ class Ring:
             cursor.opening = block.opening
             cursor.next += 1
             nbytes = self._send(cursor, data, nbytes, block.time)
-        if cursor.piece is None and not cursor.at_key and not cursor.waiting:
-            cursor.ready = cursor.next
-            if cursor.next == self._first + len(self._blocks):
-                cursor.grace_ms = 0
+        if cursor.piece is None and cursor.next == self._first + len(self._blocks):
+            cursor.grace_ms = 0
 
     def _send(self, cursor: Cursor, data: bytes | memoryview, nbytes: int, time: int) -> int:
         """Count *nbytes* against *data*: keep its rest as the piece, or return what goes beyond it."""
@@ -241,14 +231,12 @@ class Ring:
             self._land(cursor, self._blocks[self._key - self._first])
         else:
             cursor.next = self._first + len(self._blocks)
-            cursor.ready = -1
             cursor.at_key = False
             cursor.waiting = True
 
     def _land(self, cursor: Cursor, block: Block) -> None:
         """Let *cursor* continue at the keyframe of *block*, after the piece it has begun."""
         cursor.next = block.number
-        cursor.ready = -1
         cursor.at_key = True
         cursor.waiting = False
         cursor.grace_ms = self._time - block.time

@@ -138,34 +138,6 @@ def test_a_send_cut_anywhere_is_continued_at_that_byte() -> None:
         assert read(ring, cursor, cut) + read(ring, cursor) == whole
 
 
-def test_a_player_that_keeps_up_takes_the_short_way() -> None:
-    ring = ring_of(0)
-    cursor = ring.start()
-    read(ring, cursor)
-
-    block = ring.append(b"next", time_ms=40)
-
-    assert cursor.ready == block.number
-    cursor.step()
-    assert read(ring, cursor) == b""
-    ring.append(b"after", time_ms=80)
-    assert read(ring, cursor) == b"after"
-
-
-def test_a_player_that_waits_joins_or_is_inside_a_block_never_takes_the_short_way() -> None:
-    ring = ring_of(0)
-    inside = ring.start()
-    read(ring, inside, 3)
-    joining = ring.start()
-    empty = Ring()
-    waiting = empty.start()
-
-    block = ring.append(b"next", time_ms=40)
-
-    assert block.number not in (inside.ready, joining.ready)
-    assert waiting.ready != empty.append(b"first", time_ms=0).number
-
-
 def test_a_backlog_of_exactly_two_seconds_is_read_on() -> None:
     ring = ring_of(0)
     cursor = ring.start()
