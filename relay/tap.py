@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from twisted.application.service import IService
+from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver
 from twisted.python import usage
 
@@ -54,6 +55,15 @@ class TwistdService(RelayService):
         if self._own_log and hasattr(parent, "setComponent"):
             log = self.config.log
             parent.setComponent(ILogObserver, make_observer(sys.stdout, format=log.format, level=log.level))
+
+    def stopService(self) -> Deferred[Any]:
+        def clean(result: object) -> object:
+            # Twisted would end the process by the signal that stopped it; an orderly stop is exit code 0.
+            if hasattr(self._reactor, "_exitSignal"):
+                self._reactor._exitSignal = None
+            return result
+
+        return super().stopService().addCallback(clean)
 
     def privilegedStartService(self) -> None:
         try:

@@ -281,6 +281,7 @@ class RelaySite(Site):
 
     requestFactory = RelayRequest
     displayTracebacks = False
+    noisy = False
 
     def __init__(
         self,

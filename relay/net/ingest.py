@@ -119,8 +119,11 @@ class IngestProtocol(Protocol):
                     return
 
     def readConnectionLost(self) -> None:
-        """The peer half-closed. Nothing more will come, so neither role has a use for the rest."""
-        self.close("closed")
+        """The peer half-closed: nothing more will come, so neither role has a use for the other half."""
+        self.closed = True
+        self._leave("closed")
+        transport: Any = self.transport
+        transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
         """We half-closed after a refusal; the peer may still be reading it."""

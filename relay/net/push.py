@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -69,6 +69,18 @@ class PushTools:
     uniform: Callable[[float, float], float]
     queue_bytes: int
     queue_ms: int
+
+
+class LinkFactory(Factory):
+    """Makes the link of one attempt."""
+
+    noisy = False
+
+    def __init__(self, build: Callable[[], PushLink]) -> None:
+        self._build = build
+
+    def buildProtocol(self, addr: IAddress | None) -> PushLink:
+        return self._build()
 
 
 class RtmpPush:
@@ -162,7 +174,7 @@ class RtmpPush:
         except ConfigError as error:
             self._failed(DestinationError("tls", error.message))
             return
-        self._pending = endpoint.connect(Factory.forProtocol(self._build_link))
+        self._pending = endpoint.connect(LinkFactory(self._build_link))
         self._pending.addCallbacks(self._connected, self._not_connected)
 
     def _build_link(self) -> PushLink:
@@ -222,13 +234,13 @@ class RtmpPush:
         )
         log = self.log.warn if reason not in ("", "ended") else self.log.info
         log(
-            "target {target} of stream {stream} ({destination}): {state} {reason} {detail}",
+            "target {target} of stream {stream} is {state}{why}; destination {destination}",
             target=self.name,
             stream=self.stream,
             destination=self.place.url.display,
             state=state.value,
             reason=reason,
-            detail=detail,
+            why=f": {reason}, {detail}" if detail else "",
         )
 
 
