@@ -40,9 +40,9 @@ INGEST: Columns = [
 ]
 JOIN: Columns = [
     ("players", "first_keys", ".0f"),
-    ("p50 ms", "first_key_p50_ms", ".0f"),
-    ("p90 ms", "first_key_p90_ms", ".0f"),
-    ("max ms", "first_key_max_ms", ".0f"),
+    ("p50 ms", "first_key_p50_ms", ".1f"),
+    ("p90 ms", "first_key_p90_ms", ".1f"),
+    ("max ms", "first_key_max_ms", ".1f"),
     *_ALWAYS,
 ]
 MEMORY: Columns = [

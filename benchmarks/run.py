@@ -113,8 +113,9 @@ class Bench:
     ) -> dict[Contender, Run]:
         """Measure every contender in each repetition; return the medians. A contender that fails is left out."""
         runs: dict[Contender, list[Run]] = {one: [] for one in contenders}
+        failed: set[Contender] = set()
         for repetition in range(self.plan.repetitions):
-            for one in contenders:
+            for one in [one for one in contenders if one not in failed]:
                 progress(f"{title}: {one.label} ({repetition + 1}/{self.plan.repetitions})")
                 try:
                     with serve(one, setup, self.cores) as running:
@@ -125,6 +126,7 @@ class Bench:
                     runs[one].append(run)
                 except BenchError as error:
                     self.faults.append(f"{title}: {one.label}: {error}")
+                    failed.add(one)
                     continue
                 self.faults += [f"{title}: {one.label}: {fault}" for fault in run["faults"]]
         return {one: median_of(found) for one, found in runs.items() if found}

@@ -115,6 +115,7 @@ def serve(contender: Contender, setup: Setup, cores: Cores) -> Iterator[Running]
             process = subprocess.Popen(
                 ["taskset", "-c", str(cores.server), *command],
                 cwd=directory,
+                env=_environment(),
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
@@ -191,6 +192,12 @@ def _name(base: str, setup: Setup) -> str:
     return base if setup.streams == 1 else f"{base}-%d"
 
 
+def _environment() -> dict[str, str]:
+    """Ours, with this tree importable whether or not it is installed."""
+    path = [str(ROOT), str(ROOT / "plugins"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+
+
 def raise_file_limit() -> None:
     """Allow as many sockets as the system lets us; the servers inherit it."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -226,4 +233,4 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _tail(log: Path) -> str:
-    return log.read_text(errors="replace")[-2000:]
+    return log.read_text(errors="replace").strip()[-900:]
