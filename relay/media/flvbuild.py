@@ -68,7 +68,11 @@ def enhanced_video(
             composed = _s24(cts) if cts else b""
     else:
         packet_type = _type_of(_VIDEO_TYPES, role)
-    frame_type = {Role.SIDE: enhanced.COMMAND_FRAME, Role.FRAME: 1 if keyframe else 2}.get(role, 1)
+    frame_type = 1
+    if role is Role.FRAME and not keyframe:
+        frame_type = 2
+    elif role is Role.SIDE and track == 0:
+        frame_type = enhanced.COMMAND_FRAME  # as FFmpeg; behind a multitrack byte it would mean a seek command
     return _wrap(0x80 | frame_type << 4, enhanced.MULTITRACK, packet_type, codec, track, composed + payload)
 
 
