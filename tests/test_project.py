@@ -14,9 +14,8 @@ import pytest
 
 from relay.api import Sink
 from relay.cli import main
-from relay.config import parse
-from relay.config_file import Source
 from relay.pluginfind import import_plugin, plugin_from_class
+from relay.plugintables import load_config
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -57,13 +56,13 @@ def test_the_documentation_has_no_loose_ends() -> None:
     assert result.returncode == 0, result.stdout
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_configuration_in_the_documentation_is_accepted(page: Path) -> None:
-    for text in blocks(page, "toml"):
-        if "entry-points" in text:
-            continue
-        _, problems = parse(Source(text, file=page.name))
-        assert problems == []
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "operations.md"], ids=lambda page: page.name)
+def test_every_configuration_in_the_documentation_is_accepted(page: Path, tmp_path: Path) -> None:
+    texts = blocks(page, "toml")
+    assert texts
+    for text in texts:
+        (tmp_path / "relay.toml").write_text(text)
+        load_config(tmp_path / "relay.toml")  # raises with every problem
 
 
 COMMANDS = sorted(
