@@ -99,24 +99,41 @@ def test_the_number_of_parameter_sets_is_bounded(count, fits):
             h264.parse_config(record_with(count))
 
 
-def sps(wide: int, high: int, crop: tuple[int, int, int, int] | None = None) -> bytes:
-    """A baseline SPS of *wide* x *high* macroblocks."""
-    writer = BitWriter().bits(0x67_42_00_1E, 32)
-
-    def ue(value: int) -> None:
+def ue(writer: BitWriter, *values: int) -> BitWriter:
+    for value in values:
         length = (value + 1).bit_length()
         writer.bits(0, length - 1).bits(value + 1, length)
+    return writer
 
-    for value in (0, 0, 2, 1):
-        ue(value)
-    writer.bits(0, 1)
-    ue(wide - 1)
-    ue(high - 1)
-    writer.bits(0b11, 2)
-    writer.bits(crop is not None, 1)
-    for value in crop or ():
-        ue(value)
-    return writer.bits(0, 1).bits(1, 1).to_bytes()
+
+def sps(wide: int, high: int, crop: tuple[int, int, int, int] | None = None) -> bytes:
+    """A baseline SPS of *wide* x *high* macroblocks."""
+    writer = ue(BitWriter().bits(0x67_42_00_1E, 32), 0, 0, 2, 1).bits(0, 1)
+    ue(writer, wide - 1, high - 1).bits(0b11, 2).bits(crop is not None, 1)
+    return ue(writer, *(crop or ())).bits(0, 1).bits(1, 1).to_bytes()
+
+
+@pytest.mark.parametrize("lists", [8, 12])
+def test_scaling_lists_and_picture_order_type_1_are_passed_over(lists):
+    chroma = 3 if lists == 12 else 1
+    writer = ue(BitWriter().bits(0x67_F4_00_1E, 32), 0, chroma)
+    writer.bits(0, chroma == 3)
+    ue(writer, 2, 2).bits(0, 1).bits(1, 1)  # 10 bit, with a scaling matrix
+    for index in range(lists):
+        writer.bits(index != 1, 1)
+        if index == 0:
+            ue(writer, *[1] * 16)  # full list: sixteen times +1
+        elif index == 2:
+            ue(writer, 16)  # -8: the default list, nothing follows
+        elif index > 2:
+            ue(writer, *[0] * (16 if index < 6 else 64))
+    ue(writer, 0, 1).bits(0, 1)
+    ue(writer, 5, 6, 3, 1, 2, 3)  # offsets, then a cycle of three
+    ue(writer, 4).bits(0, 1)
+    ue(writer, 19, 14).bits(0b11, 2).bits(0, 1).bits(0, 1)
+    facts = h264.parse_sps(writer.bits(1, 1).to_bytes())
+
+    assert (facts.width, facts.height, facts.bit_depth, facts.chroma_format) == (320, 240, 10, chroma)
 
 
 @pytest.mark.parametrize(("blocks", "fits"), [(1, True), (1023, True), (1024, True), (1025, False), (4096, False)])

@@ -29,6 +29,13 @@ def test_facts_of_an_hdr10_record():
     assert (facts.primaries, facts.transfer, facts.matrix, facts.video_range) == (9, 16, 9, "PQ")
 
 
+def test_facts_behind_scaling_lists_layers_and_a_display_window():
+    facts = hevc.facts(samples.HVCC_422_SCALING)
+
+    assert (facts.width, facts.height, facts.fps) == (642, 362, Fraction(24))
+    assert (facts.chroma_format, facts.full_range, facts.profile, facts.level) == (2, True, 4, 63)
+
+
 @pytest.mark.parametrize(
     ("record", "name"),
     [

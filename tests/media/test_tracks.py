@@ -122,6 +122,17 @@ def test_side_packets_are_kept_by_name_and_are_no_change():
     assert table.tracks.generation == 1
 
 
+def test_a_side_packet_may_come_before_its_sequence_header():
+    table = TrackTable()
+    early = table.see(packet(Codec.HEVC, Role.SIDE, b"\x02\x00\x01a")), table.tracks.tracks
+    table.see(packet(Codec.HEVC, Role.HEADER))
+    without = table.see(packet(Codec.AC3, Role.SIDE, kind=AUDIO))
+
+    assert early == (False, ())
+    assert [len(track.side) for track in table.tracks.tracks] == [1, 1]
+    assert without
+
+
 @pytest.mark.parametrize(("names", "kept"), [(MAX_SIDE, MAX_SIDE), (MAX_SIDE + 1, MAX_SIDE)])
 def test_the_number_of_side_packets_is_bounded(names, kept):
     table = TrackTable()
