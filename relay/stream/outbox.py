@@ -2,7 +2,8 @@
 
 Imports packets and `lead_video`. The rule it guards: what comes out can be decoded. When the queue is full, the oldest
 GOP is left out whole, with the audio and data of its span, so that picture and sound stay together; when that empties
-the queue, nothing is taken until the next keyframe. Without video every audio packet is a random access point.
+the queue, nothing is taken until the next keyframe. Without video every audio packet is a random access point. Only
+at the beginning of the programme sound may come before the first keyframe, as the encoder sent it.
 
 The use of one, by a sink:
 
@@ -41,6 +42,7 @@ class Outbox:
     """
 
     __slots__ = (
+        "_beginning",
         "_floor",
         "_lead",
         "_marks",
@@ -74,6 +76,7 @@ class Outbox:
         self._lead: int | None = None
         self._newest = 0
         self._floor = 0
+        self._beginning = True
 
     def __len__(self) -> int:
         return len(self._queue) - self._marks
@@ -111,7 +114,7 @@ class Outbox:
         if self._opening is None:
             self._opening = self._tracks
         oldest = self.peek()
-        if oldest is not None and not self._may_start(oldest):
+        if oldest is not None and not self._beginning and not self._may_start(oldest):
             self._drop_gop()
         if not self._queue:
             self.waiting = True
@@ -120,10 +123,8 @@ class Outbox:
         """Queue *packet*; return False when it was left out. Older packets may be left out to make room."""
         size = len(packet.body)
         if self.waiting:
-            if size > self._max_bytes or not self._may_start(packet):
+            if size > self._max_bytes or not self._enter(packet):
                 return self._refuse(packet)
-            self.waiting = False
-            self._floor = packet.dts
         elif packet.dts < self._floor:
             return self._refuse(packet)
         elif size > self._max_bytes:
@@ -133,8 +134,7 @@ class Outbox:
             self._newest = packet.dts
         if self.queue_bytes + size > self._max_bytes or self.queue_ms > self._max_ms:
             self._make_room(size)
-            if not self._queue and not self._may_start(packet):
-                self.waiting = True
+            if not self._fits_after_drop(packet):
                 return self._refuse(packet)
         self._queue.append(packet)
         self.queue_bytes += size
@@ -150,6 +150,7 @@ class Outbox:
         head = self.peek()
         if head is not None:
             self._queue.popleft()
+            self._beginning = False
             self.queue_bytes -= len(head.body)
             self._reach_mark()
         return head
@@ -170,6 +171,23 @@ class Outbox:
         if self._lead is None:
             return packet.kind is AUDIO or packet.keyframe
         return packet.keyframe and packet.track == self._lead
+
+    def _enter(self, packet: Packet) -> bool:
+        """Return whether *packet* is taken while waiting: a keyframe, or the sound before the very first one."""
+        if self._may_start(packet):
+            self.waiting = False
+            if not self._beginning:
+                self._floor = packet.dts
+            return True
+        return self._beginning and packet.kind is AUDIO
+
+    def _fits_after_drop(self, packet: Packet) -> bool:
+        """Return whether *packet* may still be queued once a GOP was left out because of it."""
+        if self._queue:
+            return packet.dts >= self._floor  # if not, it is sound of the span that is gone
+        self.waiting = not self._may_start(packet)
+        self._floor = packet.dts
+        return not self.waiting
 
     def _refuse(self, packet: Packet) -> bool:
         self.dropped_packets += 1

@@ -228,7 +228,7 @@ class Stream:
 
     def _admit(self) -> None:
         """Let those who wait begin, if the stream is at a place where they can."""
-        if not self.started or (self._cache.lead is not None and not self._cache.packets):
+        if not self.started or not self._cache.ready:
             return
         joining, self._joining = self._joining, []
         for sink in joining:

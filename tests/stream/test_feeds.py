@@ -329,10 +329,10 @@ class FeedMachine(RuleBasedStateMachine):
         self.now = 0.0
         self.opened = 0
         self.clocks: dict[Feed, int] = {}
-        self.sent: dict[Feed, set[int]] = {}
+        self.headers: dict[Feed, bytes] = {}
         self.show = Show()
         self.seen = 0
-        self.last: dict[tuple[MediaKind, int], int] = defaultdict(lambda: -1)
+        self.last: dict[MediaKind, int] = defaultdict(lambda: -1)
         self.on_air: Feed | None = None
         self.cut = 0
 
@@ -347,8 +347,8 @@ class FeedMachine(RuleBasedStateMachine):
         feed = self.show.stream.open_feed(f"feed{self.opened}", priority, self.now)
         self.opened += 1
         self.clocks[feed] = clock
-        self.sent[feed] = set()
-        feed.push(video_header(clock, OTHER_AVC if headers else AVC_HEADER), self.now)
+        self.headers[feed] = OTHER_AVC if headers else AVC_HEADER
+        feed.push(video_header(clock, self.headers[feed]), self.now)
         feed.push(audio_header(clock), self.now)
 
     def pick(self, which: int) -> Feed | None:
@@ -365,9 +365,8 @@ class FeedMachine(RuleBasedStateMachine):
             self.clocks[feed] = (self.clocks[feed] + 20) % 2**32
             dts = self.clocks[feed]
             packet = audio(max(dts - 15, 0)) if kind == "a" else video(dts, kind == "k")
-            self.sent[feed].add(id(packet.body))
             feed.push(packet, self.now)
-            self.check()
+            self.check(feed, packet)
 
     @rule(which=st.integers(0, 2), step=st.sampled_from([-100_000, -5000, -500, -1, 300, 5000, 50_000]))
     def bend_clock(self, which: int, step: int) -> None:
@@ -393,22 +392,28 @@ class FeedMachine(RuleBasedStateMachine):
         del self.clocks[feed]
         feed.end("closed", self.now)
 
-    def check(self) -> None:
-        """Look at what the sink got since the last look; at most one packet was pushed meanwhile."""
-        live = self.show.stream.live_feed
-        calls = self.show.sink.calls[self.seen :]
+    def check(self, feed: Feed, pushed: Packet) -> None:
+        """Look at what the sink got since the last look, when no more than *pushed* was."""
+        got = [value for _, value in self.show.sink.calls[self.seen :] if isinstance(value, Packet)]
         self.seen = len(self.show.sink.calls)
-        for _, value in calls:
-            if not isinstance(value, Packet):
-                continue
-            key = (value.kind, value.track)
-            assert value.dts > self.last[key], "time must rise strictly in every track"
-            if live is not self.on_air:
-                assert value.keyframe, "a feed goes on air with a keyframe"
-                assert value.dts > max(self.last.values(), default=-1)
-                self.on_air, self.cut = live, value.dts
-            assert value.dts >= self.cut, "nothing may lie before the cut"
-            self.last[key] = value.dts
+        if self.on_air is not None:
+            assert got in ([], [pushed])
+        for packet in got:
+            assert feed is self.show.stream.live_feed, "only the live feed is seen"
+            assert packet.dts > self.last[packet.kind], "time must rise strictly in every track"
+            if feed is not self.on_air:
+                if self.on_air is not None:
+                    assert packet.keyframe, "a feed goes on air with a keyframe"
+                    assert packet.dts > max(self.last.values()), "after all that was seen before"
+                    self.cut = packet.dts
+                self.on_air = feed
+            if packet.kind is MediaKind.VIDEO and self.last[MediaKind.VIDEO] < 0:
+                assert packet.keyframe, "the programme begins with a keyframe"
+            assert packet.dts >= self.cut, "nothing may lie before the cut"
+            header = self.show.sink.configured[-1].tracks[0].header
+            assert header is not None
+            assert header.body == self.headers[feed], "sinks know the headers of what they get"
+            self.last[packet.kind] = packet.dts
 
     @invariant()
     def one_feed_at_most_is_live(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.media.packets import MediaKind
 from relay.stream.gop import GopCache, lead_video
 from tests.stream.media import audio, audio_header, tracks, video, video_header
 
@@ -17,11 +18,32 @@ def cache_of(*packets: object, max_bytes: int = 10_000, max_ms: int = 5000, lead
     return cache
 
 
-def test_nothing_is_kept_before_the_first_keyframe() -> None:
+def test_without_a_keyframe_there_is_nothing_to_replay() -> None:
     cache = cache_of(video(0), audio(5), video(33))
 
-    assert not cache.packets
-    assert cache.nbytes == 0
+    assert not cache.ready
+
+
+def test_sound_before_the_very_first_keyframe_is_kept_in_front_of_it() -> None:
+    first = [audio(0), audio(20), video(40, True), audio(41), video(80)]
+
+    cache = cache_of(video(0), *first)
+
+    assert cache.ready
+    assert list(cache.packets) == first
+    assert cache.nbytes == 70
+
+
+def test_of_the_sound_before_the_very_first_keyframe_a_second_is_kept() -> None:
+    cache = cache_of(*(audio(dts) for dts in range(0, 5000, 20)), video(5000, True))
+
+    assert [packet.dts for packet in cache.packets] == [*range(3980, 5000, 20), 5000]
+
+
+def test_sound_before_a_later_keyframe_stays_in_its_gop() -> None:
+    cache = cache_of(audio(0), video(40, True), audio(50), video(80, True))
+
+    assert [packet.dts for packet in cache.packets] == [80]
 
 
 def test_everything_since_the_newest_keyframe_is_kept_in_order() -> None:
@@ -86,12 +108,24 @@ def test_an_audio_only_stream_keeps_its_last_second() -> None:
     assert cache.nbytes == 51 * 10
 
 
-def test_audio_alone_is_not_kept_once_the_stream_has_video() -> None:
+def test_sound_that_came_before_the_video_track_was_known_belongs_to_the_beginning() -> None:
     cache = cache_of(audio(0), lead=None)
 
     cache.follow(0)
     cache.add(audio(20))
+    assert not cache.ready
+    cache.add(video(40, True))
 
+    assert [packet.dts for packet in cache.packets] == [0, 20, 40]
+
+
+def test_when_the_lead_changes_later_nothing_is_kept_until_its_keyframe() -> None:
+    cache = cache_of(video(0, True), audio(5))
+
+    cache.follow(1)
+    cache.add(audio(20))
+
+    assert not cache.ready
     assert not cache.packets
 
 
@@ -110,15 +144,20 @@ def test_the_cache_is_empty_or_begins_with_a_keyframe_within_bounds(
 ) -> None:
     cache = GopCache(max_bytes, max_ms)
     cache.follow(0)
-    dts = 0
+    dts = gops = 0
     for what, size, step in steps:
         dts += step
         if what == "x":
             cache.clear()
         else:
-            cache.add(audio(dts, size=size) if what == "a" else video(dts, what == "k", size=size))
+            gops += cache.add(audio(dts, size=size) if what == "a" else video(dts, what == "k", size=size))
 
         assert cache.nbytes == sum(len(packet.body) for packet in cache.packets) <= max_bytes
-        if cache.packets:
-            assert cache.packets[0].keyframe
+        kept = list(cache.packets)
+        pictures = [packet for packet in kept if packet.kind is MediaKind.VIDEO]
+        assert [packet.keyframe for packet in pictures] == [True, *[False] * (len(pictures) - 1)][: len(pictures)]
+        assert cache.ready is bool(pictures)
+        if gops > 1:
+            assert kept[:1] == pictures[:1]
+        if kept:
             assert cache.packets[-1].dts - cache.packets[0].dts <= max_ms

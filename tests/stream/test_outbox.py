@@ -50,13 +50,31 @@ def test_packets_come_out_in_the_order_they_went_in() -> None:
     assert outbox.queue_ms == 0
 
 
-def test_nothing_is_taken_before_the_first_keyframe() -> None:
-    outbox = outbox_of(audio(0), video(1))
+def test_no_picture_is_taken_before_the_first_keyframe() -> None:
+    outbox = outbox_of(video(1))
 
     assert outbox.append(video(40)) is False
     assert outbox.append(video(80, True)) is True
     assert [packet.dts for packet in drained(outbox)] == [80]
-    assert outbox.dropped_packets == 3
+    assert outbox.dropped_packets == 2
+
+
+def test_sound_in_front_of_the_first_keyframe_is_kept_at_the_beginning_only() -> None:
+    outbox = outbox_of(audio(0), audio(20), video(40, True))
+
+    outbox.restart()
+    assert [packet.dts for packet in drained(outbox)] == [0, 20, 40]
+
+    outbox.restart()
+    assert outbox.append(audio(60)) is False
+
+
+def test_sound_without_end_in_front_of_the_first_keyframe_is_bounded() -> None:
+    outbox = outbox_of(*(audio(dts) for dts in range(0, 400, 20)), max_bytes=100)
+
+    assert outbox.append(video(400, True)) is True
+    assert [packet.dts for packet in drained(outbox)] == [400]
+    assert outbox.dropped_packets == 20
 
 
 def test_the_oldest_gop_is_dropped_whole_when_bytes_run_out() -> None:
@@ -112,6 +130,18 @@ def test_sound_of_a_dropped_span_that_arrives_after_the_keyframe_is_dropped_too(
 
     assert [packet.dts for packet in drained(outbox)] == [200, 205, 240]
     assert later is False
+
+
+def test_sound_of_a_dropped_span_is_dropped_when_the_keyframe_that_made_room_is_the_newest_packet() -> None:
+    outbox = outbox_of(video(0, True), video(4001, True), audio(3999), audio(4005), max_ms=4000)
+
+    assert [packet.dts for packet in drained(outbox)] == [4001, 4005]
+
+
+def test_sound_that_made_room_by_dropping_its_own_span_is_dropped_too() -> None:
+    outbox = outbox_of(video(0, True, size=50), video(40, True, size=50), audio(39, size=10), max_bytes=100)
+
+    assert [packet.dts for packet in drained(outbox)] == [40]
 
 
 def test_data_rides_along_and_is_dropped_with_its_span() -> None:
@@ -276,6 +306,7 @@ class Destination:
         self._generations: dict[int, int] = {}
         self._generation = 1
         self._fresh = True
+        self._beginning = True
         self._start = 0
         self._last: int | None = None
 
@@ -286,6 +317,7 @@ class Destination:
 
     def reconnect(self) -> None:
         self._fresh = True
+        self._beginning = self._beginning and not self.got
         self._generation = 0
 
     def receive(self, outbox: Outbox, nbytes: int) -> None:
@@ -298,10 +330,12 @@ class Destination:
                 index = next(i for i, other in enumerate(self._lead) if other is packet)
                 if self._fresh or index != self._last:
                     assert packet.keyframe, "after a gap the first picture must be a keyframe"
-                    self._start = packet.dts
+                    if not self._beginning:
+                        self._start = packet.dts
+                self._beginning = False
                 self._last = index + 1
                 self._fresh = False
-            else:
+            elif not self._beginning or packet.kind is MediaKind.DATA:
                 assert not self._fresh, "sound before the first picture"
                 assert packet.dts >= self._start, "sound of a span whose picture was left out"
 

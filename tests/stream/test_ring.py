@@ -117,6 +117,27 @@ def test_reading_a_large_ring_allocates_no_media() -> None:
     assert peak < 100_000
 
 
+def test_five_hundred_stuck_players_share_what_they_hold() -> None:
+    ring = Ring(max_bytes=1_000_000)
+    cursors = []
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for index in range(500):
+            ring.append(bytes(100_000), time_ms=index * 40, key_offset=0)
+            if index < 5:
+                cursors += [ring.start() for _ in range(100)]
+                for cursor in cursors[-100:]:
+                    ring.pieces(cursor)
+                    ring.advance(cursor, 50_000)
+        held_bytes = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+
+    assert len(cursors) == 500
+    assert held_bytes < 1_000_000 + 5 * 100_000 + 500 * 300
+
+
 def test_pieces_respect_the_byte_and_piece_limits_but_give_at_least_one() -> None:
     ring = ring_of(*range(0, 100, 10), size=10)
 
