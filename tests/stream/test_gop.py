@@ -142,7 +142,7 @@ def test_lead_video_is_the_lowest_video_track() -> None:
 def test_the_cache_is_empty_or_begins_with_a_keyframe_within_bounds(
     steps: list[tuple[str, int, int]], max_bytes: int, max_ms: int
 ) -> None:
-    cache = GopCache(max_bytes, max_ms)
+    cache = GopCache(max_bytes, max_ms, audio_ms=max_ms)
     cache.follow(0)
     dts = gops = 0
     for what, size, step in steps:
