@@ -19,6 +19,7 @@ Columns = list[tuple[str, str, str]]
 
 _ALWAYS: Columns = [
     ("load CPU %", "load_percent", ".0f"),
+    ("wait %", "wait_percent", ".0f"),
     ("bad", "bad", ".0f"),
     ("±%", "spread", ".0f"),
     ("n", "n", "d"),
@@ -251,5 +252,7 @@ _ABOUT = [
     "Figures are medians of n runs. Streams are 30 fps video at the rate given, a key frame every 2 s, plus 128 kbit/s",
     "audio. `s/GB`: CPU seconds of the server for each 10^9 bytes of media delivered. `bad`: messages lost, repeated,",
     "reordered, of wrong length or with timestamps that go back, in all runs. `±%`: half the range of CPU over its",
-    "median. CPU is read from /proc/PID/task/*/schedstat, memory from VmRSS.",
+    "median. `wait %`: the share of the window in which the server or the load program was ready to run but another",
+    "process had its core; above a few percent the row is worth little. CPU is read from /proc/PID/task/*/schedstat,",
+    "memory from VmRSS.",
 ]

@@ -43,6 +43,10 @@ LOAD = HERE / "bin" / "rtmpload"
 NGINX = Contender("nginx")
 RELAY = Contender("relay")
 
+DISTURBED_PERCENT = 8.0
+"""Waiting for a core above this share of the window means that somebody else uses the machine. A server that gets to
+run late finds more to do at once, and looks cheaper than it is."""
+
 Run = dict[str, Any]
 """What the load program printed, with derived figures added by `measure`."""
 
@@ -61,6 +65,8 @@ class Plan:
     players_memory: int = 1000
     stalled: int = 500
     stalled_ms: int = 15000
+    capacity_start: int = 1500
+    capacity_most: int = 9500
 
 
 QUICK = Plan(
@@ -85,6 +91,7 @@ class Bench:
     cores: Cores
     servers: tuple[str, ...]
     faults: list[str] = field(default_factory=list)
+    disturbed: bool = False
 
     def contenders(self, *wanted: Contender) -> list[Contender]:
         """Those of the wanted whose server takes part."""
@@ -103,6 +110,8 @@ class Bench:
         run["faults"] = list(find_faults(run, setup.streams, receivers))
         run["cpu_percent"] = 100 * run["server_cpu_s"] / run["window_s"]
         run["load_percent"] = 100 * run["load_cpu_s"] / run["window_s"]
+        run["wait_percent"] = 100 * (run["server_wait_s"] + run["load_wait_s"]) / run["window_s"]
+        self.disturbed |= run["wait_percent"] > DISTURBED_PERCENT
         run["s_per_gb"] = run["server_cpu_s"] / run["bytes"] * 1e9 if run["bytes"] else 0.0
         run["us_per_message"] = run["server_cpu_s"] / run["messages"] * 1e6 if run["messages"] else 0.0
         run["us_per_message_in"] = run["server_cpu_s"] / run["sent_messages"] * 1e6 if run["sent_messages"] else 0.0
@@ -159,8 +168,8 @@ def find_faults(run: Run, publishers: int, receivers: int) -> Iterator[str]:
         yield f"live: {run['publishing']} of {publishers} publishers, {run['live']} of {receivers} receivers"
     if run["refused"] or run["closed"]:
         yield f"{run['refused']} connections refused, {run['closed']} closed: {run['stderr'].strip()[-300:]}"
-    if run["messages"] < 0.97 * run["expected_messages"]:
-        yield f"{run['messages']} of {run['expected_messages']} messages delivered in the window"
+    if run["complete_messages"] < run["expected_messages"]:
+        yield f"{run['complete_messages']} of the {run['expected_messages']} messages of the window delivered"
     if run["load_cpu_s"] > 0.93 * run["window_s"]:
         yield "the load program had no time left: its core is the limit, not the server"
     if receivers and run["messages"] == 0:
@@ -291,13 +300,14 @@ def capacity(bench: Bench) -> Iterator[report.Section]:
 def search_capacity(bench: Bench, title: str, one: Contender) -> Run | None:
     """Grow until a trial fails, then halve the gap until it is below 6 %. A fresh server for each trial."""
     best: Run | None = None
-    good, bad, players = 0, 9500, 1500
+    most = bench.plan.capacity_most
+    good, bad, players = 0, most, bench.plan.capacity_start
     for _ in range(9):
         progress(f"{title}: {one.label}: {players} players")
         with serve(one, Setup(), bench.cores) as running:
             run = bench.measure(one, Setup(), running, players=players, poll_us=2000, pace=100, setup_ms=60000)
         run |= {"players": players, "spread": 0.0, "n": 1, "bad": 0}
-        delivered = run["messages"] >= 0.985 * run["expected_messages"]
+        delivered = run["complete_messages"] >= run["expected_messages"]
         in_window = not any(run["errors"].values()) and not run["refused"] and not run["closed"]
         if run["live"] == players and in_window and delivered and run["p99_ms"] <= 500:
             best, good = run, players
@@ -305,9 +315,9 @@ def search_capacity(bench: Bench, title: str, one: Contender) -> Run | None:
             bad = players
             why = run["faults"][0] if run["faults"] else f"p99 {run['p99_ms']:.0f} ms"
             progress(f"    failed: {why} (load program at {run['load_percent']:.0f} %)")
-        if bad <= good * 1.06 or players >= 9500:
+        if bad <= good * 1.06 or players >= most:
             break
-        players = min(int(good * 1.5), 9500) if bad == 9500 and good else (good + bad) // 2
+        players = min(int(good * 1.5), most) if bad == most and good else (good + bad) // 2
     return best
 
 
@@ -386,6 +396,8 @@ def main(arguments: list[str]) -> int:
             print(section.as_text(), flush=True)
     if not options.quick and not options.no_write:
         report.write(HERE, sections, " ".join(["python benchmarks/run.py", *arguments]))
+    if bench.disturbed:
+        print("NOTE something else used the cores: see the column `wait %` and measure again", file=sys.stderr)
     for fault in bench.faults:
         print(f"FAULT {fault}", file=sys.stderr)
     missed = any(gate.passed is False for found in sections.values() for one in found for gate in one.gates)

@@ -2,7 +2,6 @@
 
 #include <dirent.h>
 #include <stdio.h>
-#include <sys/resource.h>
 #include <time.h>
 
 int64_t clock_ns(void)
@@ -45,18 +44,20 @@ double histogram_ms(const struct histogram *h, double quantile)
     return total ? bucket_top_ms(last) : 0;
 }
 
-double process_cpu_s(int pid)
+struct cpu process_cpu(int pid)
 {
     char path[300];
+    struct cpu total = {0};
     snprintf(path, sizeof path, "/proc/%d/task", pid);
     DIR *d = pid ? opendir(path) : NULL;
-    double total = 0;
     for (struct dirent *e; d && (e = readdir(d));) {
-        unsigned long long ns;
+        unsigned long long ran, waited;
         snprintf(path, sizeof path, "/proc/%d/task/%s/schedstat", pid, e->d_name);
         FILE *f = e->d_name[0] == '.' ? NULL : fopen(path, "r");
-        if (f && fscanf(f, "%llu", &ns) == 1)
-            total += (double)ns / 1e9;
+        if (f && fscanf(f, "%llu %llu", &ran, &waited) == 2) {
+            total.ran_s += (double)ran / 1e9;
+            total.waited_s += (double)waited / 1e9;
+        }
         if (f)
             fclose(f);
     }
@@ -77,11 +78,4 @@ int process_rss_kib(int pid)
     if (f)
         fclose(f);
     return kib;
-}
-
-double own_cpu_s(void)
-{
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
 }

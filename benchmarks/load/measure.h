@@ -17,8 +17,11 @@ struct histogram {
 void histogram_add(struct histogram *h, int64_t us);
 double histogram_ms(const struct histogram *h, double quantile);
 
-double process_cpu_s(int pid); /* sum over its tasks, from schedstat; 0 for pid 0 */
+/* From schedstat, sum over the tasks of a process: time on a core, and time ready to run while somebody else had it. */
+struct cpu {
+    double ran_s, waited_s;
+};
+struct cpu process_cpu(int pid); /* 0 for pid 0 */
 int process_rss_kib(int pid);
-double own_cpu_s(void);
 
 #endif

@@ -34,6 +34,7 @@
 #include "wire.h"
 
 enum { EVENTS = 4096, RECEIVE = 256 << 10, GOP = 60, FPS = 30, MAX_BACKLOG = 32 << 20, ACK_EVERY = 2500000 };
+#define DRAIN (700 * MS) /* after the window, for what is still on its way; more than a merge_ms of 350 */
 
 /* ---- what is asked for ---- */
 static struct {
@@ -104,8 +105,9 @@ struct errors {
 };
 static struct {
     bool on;
+    int64_t from, to; /* the window; `complete` counts what was sent in it, also when it arrives a little later */
     struct errors early, window;
-    uint64_t messages, bytes, other, blocked;
+    uint64_t messages, bytes, complete, other, blocked;
     int64_t late_max;
     struct histogram latency;
     int granted, published, refused, closed, stalled, stalled_closed;
@@ -384,7 +386,7 @@ static void check_media(struct conn *c, const struct message *m)
         count.other++;
         return;
     }
-    struct errors *e = count.on ? &count.window : &count.early;
+    struct errors *e = count.from ? &count.window : &count.early;
     struct track *t = &c->tracks[track];
     if (!t->seen) {
         t->seen = true;
@@ -407,6 +409,7 @@ static void check_media(struct conn *c, const struct message *m)
         if (c->role == PLAYER)
             count.first_key_ms[count.first_keys++] = (float)(now_ns - c->play_at) / (float)MS;
     }
+    count.complete += mark.sent_ns >= count.from && mark.sent_ns < count.to;
     if (count.on) {
         histogram_add(&count.latency, (now_ns - mark.sent_ns) / 1000);
         count.messages++;
@@ -756,7 +759,12 @@ static void print_errors(const char *name, const struct errors *e)
     printf("\"backwards\": %lu, \"wrong_length\": %lu}, ", e->backwards, e->wrong_length);
 }
 
-static void report(double window_s, double server_s, double own_s, int rss_start, int rss_end, int rss_max)
+static struct cpu since(struct cpu now, struct cpu before)
+{
+    return (struct cpu){now.ran_s - before.ran_s, now.waited_s - before.waited_s};
+}
+
+static void report(double window_s, struct cpu server, struct cpu own, int rss_start, int rss_end, int rss_max)
 {
     uint64_t sent_messages = 0, sent_bytes = 0;
     int publishing = 0;
@@ -770,13 +778,14 @@ static void report(double window_s, double server_s, double own_s, int rss_start
     printf("{\"publishing\": %d, \"live\": %d, \"refused\": %d, \"closed\": %d, ", publishing, live_receivers(),
            count.refused, count.closed);
     printf("\"stalled\": %d, \"stalled_closed\": %d, ", count.stalled, count.stalled_closed);
-    printf("\"window_s\": %.4f, \"server_cpu_s\": %.4f, \"load_cpu_s\": %.4f, ", window_s, server_s, own_s);
+    printf("\"window_s\": %.4f, \"server_cpu_s\": %.4f, \"load_cpu_s\": %.4f, ", window_s, server.ran_s, own.ran_s);
+    printf("\"server_wait_s\": %.4f, \"load_wait_s\": %.4f, ", server.waited_s, own.waited_s);
     printf("\"rss_start_kib\": %d, \"rss_end_kib\": %d, \"rss_max_kib\": %d, ", rss_start, rss_end, rss_max);
     printf("\"sent_messages\": %lu, \"sent_bytes\": %lu, \"blocked\": %lu, \"late_max_ms\": %.2f, ", sent_messages,
            sent_bytes, count.blocked, (double)count.late_max / (double)MS);
-    printf("\"messages\": %lu, \"bytes\": %lu, \"expected_messages\": %lu, ", count.messages, count.bytes,
-           expected_messages());
-    printf("\"other\": %lu, ", count.other);
+    printf("\"messages\": %lu, \"bytes\": %lu, ", count.messages, count.bytes);
+    printf("\"complete_messages\": %lu, \"expected_messages\": %lu, \"other\": %lu, ", count.complete,
+           expected_messages(), count.other);
     print_errors("errors", &count.window);
     print_errors("early", &count.early);
     printf("\"p50_ms\": %.3f, \"p99_ms\": %.3f, \"max_ms\": %.3f, ", histogram_ms(l, 0.5), histogram_ms(l, 0.99),
@@ -805,9 +814,11 @@ static void run(void)
     for (int64_t end = now_ns + opt.warmup_ms * MS; now_ns < end;)
         turn(end);
     int rss_start = process_rss_kib(opt.pid), rss_max = rss_start;
-    double own = own_cpu_s(), server = process_cpu_s(opt.pid);
+    struct cpu own = process_cpu(getpid()), server = process_cpu(opt.pid);
     int64_t start = clock_ns(), end = start + opt.window_ms * MS, sample = start;
     count.on = true;
+    count.from = start;
+    count.to = INT64_MAX;
     for (now_ns = start; now_ns < end;) {
         if (now_ns >= sample) {
             int rss = process_rss_kib(opt.pid);
@@ -817,9 +828,13 @@ static void run(void)
         turn(sample < end ? sample : end);
     }
     count.on = false;
-    end = clock_ns();
-    server = process_cpu_s(opt.pid) - server;
-    report((double)(end - start) / 1e9, server, own_cpu_s() - own, rss_start, process_rss_kib(opt.pid), rss_max);
+    count.to = clock_ns();
+    server = since(process_cpu(opt.pid), server);
+    own = since(process_cpu(getpid()), own);
+    int rss_end = process_rss_kib(opt.pid);
+    for (end = count.to + DRAIN; now_ns < end && count.complete < expected_messages();)
+        turn(now_ns + 20 * MS);
+    report((double)(count.to - start) / 1e9, server, own, rss_start, rss_end, rss_max);
 }
 
 /* ---- options ---- */

@@ -83,7 +83,12 @@ bool amf_find_string(const struct message *m, const char *key, char *value, size
 
 static inline uint32_t get_u24(const uint8_t *p) { return (uint32_t)p[0] << 16 | (uint32_t)p[1] << 8 | p[2]; }
 static inline uint32_t get_u32(const uint8_t *p) { return (uint32_t)p[0] << 24 | get_u24(p + 1); }
-static inline void set_u24(uint8_t *p, uint32_t v) { p[0] = (uint8_t)(v >> 16), p[1] = (uint8_t)(v >> 8), p[2] = (uint8_t)v; }
+static inline void set_u24(uint8_t *p, uint32_t v)
+{
+    p[0] = (uint8_t)(v >> 16);
+    p[1] = (uint8_t)(v >> 8);
+    p[2] = (uint8_t)v;
+}
 static inline void set_u32(uint8_t *p, uint32_t v) { p[0] = (uint8_t)(v >> 24); set_u24(p + 1, v & 0xFFFFFF); }
 
 #endif
