@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -242,17 +243,17 @@ def table() -> Iterator[tuple[str, Callable[[], Round]]]:
     """What is measured; building a round may find that a part is missing."""
     video, audio, both = frames(audio=False), frames(video=False), frames()
     for size in (65536, 4096, 128):
-        yield f"ChunkReader.receive, video, chunk {size}", lambda size=size: receive(video, size)
-    yield "ChunkReader.receive, audio, chunk 4096", lambda: receive(audio, 4096)
-    yield "FlvDemuxer.read, video", lambda: demux(video)
-    yield "FlvDemuxer.read, audio", lambda: demux(audio)
-    yield "Timeline.place, both", lambda: place(both)
-    yield "Stream.publish, both, no sink", lambda: publish(both, 0)
-    yield "Stream.publish, both, one sink", lambda: publish(both, 1)
-    yield "Feed.push, both, one sink", lambda: push(both)
-    yield "framing.media_frame, both", lambda: frame_media(both)
+        yield f"ChunkReader.receive, video, chunk {size}", partial(receive, video, size)
+    yield "ChunkReader.receive, audio, chunk 4096", partial(receive, audio, 4096)
+    yield "FlvDemuxer.read, video", partial(demux, video)
+    yield "FlvDemuxer.read, audio", partial(demux, audio)
+    yield "Timeline.place, both", partial(place, both)
+    yield "Stream.publish, both, no sink", partial(publish, both, 0)
+    yield "Stream.publish, both, one sink", partial(publish, both, 1)
+    yield "Feed.push, both, one sink", partial(push, both)
+    yield "framing.media_frame, both", partial(frame_media, both)
     for size in (65536, 4096, 128):
-        yield f"receive + read + push, both, chunk {size}", lambda size=size: whole_way(both, size)
+        yield f"receive + read + push, both, chunk {size}", partial(whole_way, both, size)
 
 
 def measure(prepare: Round) -> float:

@@ -11,6 +11,8 @@ Exit status: 0 = everything delivered and every gate met, 1 = messages lost or s
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -336,12 +338,24 @@ SCENARIOS: dict[str, Callable[[Bench], Iterator[report.Section]]] = {
 
 def compile_load() -> None:
     """Build the load program when its sources are newer than it."""
+    LOAD.parent.mkdir(exist_ok=True)
     sources = sorted((HERE / "load").glob("*.[ch]"))
     if LOAD.exists() and LOAD.stat().st_mtime >= max(one.stat().st_mtime for one in sources):
         return
-    LOAD.parent.mkdir(exist_ok=True)
     programs = [str(one) for one in sources if one.suffix == ".c"]
     subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-o", str(LOAD), *programs], check=True)
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Wait until no other benchmark runs from this tree: two at a time measure each other."""
+    with (LOAD.parent / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("waiting for another benchmark to end")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -389,11 +403,12 @@ def main(arguments: list[str]) -> int:
     os.sched_setaffinity(0, {load_core})
     names = options.scenarios or [name for name in SCENARIOS if not (options.quick and name == "capacity")]
     sections: dict[str, list[report.Section]] = {}
-    for name in names:
-        sections[name] = []
-        for section in SCENARIOS[name](bench):
-            sections[name].append(section)
-            print(section.as_text(), flush=True)
+    with alone():
+        for name in names:
+            sections[name] = []
+            for section in SCENARIOS[name](bench):
+                sections[name].append(section)
+                print(section.as_text(), flush=True)
     if not options.quick and not options.no_write:
         report.write(HERE, sections, " ".join(["python benchmarks/run.py", *arguments]))
     if bench.disturbed:
