@@ -26,6 +26,7 @@ from relay.context import PushTarget
 from relay.errors import ConfigError
 from relay.events import Event, FeedSwitched, SinkFailed, StreamEnded, StreamStarted
 from relay.hookspecs import StreamInfo
+from relay.http.channel import HttpLimits
 from relay.http.site import make_site
 from relay.net.admission import Admission
 from relay.net.audiences import Audiences
@@ -111,7 +112,7 @@ class RelayService(MultiService):
             raise ConfigError(f"listen[{index}].{error.path}", error.message) from error
 
     def _build_site(self) -> Any:
-        token = self.config.http.token
+        token, limits = self.config.http.token, self.door.limits
         views = RelayViews(
             door=self.door,
             host=self.host,
@@ -128,6 +129,12 @@ class RelayService(MultiService):
             token=None if token is None else token.secret,
             resources=self.host.http_resources(),
             clock=self._reactor,
+            limits=HttpLimits(
+                headers_s=limits.http_header_s,
+                body_s=limits.http_body_s,
+                body_bytes=limits.http_body_bytes,
+                api_in_flight=limits.http_requests_per_ip,
+            ),
         )
 
     def _sinks_of(self, stream: Stream) -> list[tuple[str, object]]:

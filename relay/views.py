@@ -126,7 +126,7 @@ class RelayViews:
             players=0 if audience is None else len(audience.players),
             players_dropped=0 if audience is None else audience.dropped,
             bytes_in=sum(feed.bytes_in for feed in feeds),
-            bytes_out=pushed + (0 if audience is None else audience.bytes_out),
+            bytes_out=pushed + self._door.audiences.bytes_out(stream.name),
             frames={"video": video, "audio": audio},
             switches=stream.switches,
             last_dts_ms=stream.last_dts,

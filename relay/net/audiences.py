@@ -16,8 +16,9 @@ class Audiences:
         self._registry = registry
         self._flusher = flusher
         self._by_name: dict[str, Audience] = {}
-        self.bytes_out_ended = 0
-        """Bytes sent by audiences that no longer exist."""
+        self._bytes_before: dict[str, int] = {}
+        """Bytes that earlier audiences of a live stream sent: a counter must not fall when the last player leaves."""
+        registry.on_ended.append(lambda stream, _reason: self._bytes_before.pop(stream.name, None))
 
     def of(self, name: str) -> Audience | None:
         """Return the audience of the stream *name*, or None while it is not live."""
@@ -31,11 +32,16 @@ class Audiences:
         """Return the audience of *name* if it has one now."""
         return self._by_name.get(name)
 
+    def bytes_out(self, name: str) -> int:
+        """Bytes sent to players of the live stream *name* so far."""
+        audience = self._by_name.get(name)
+        return self._bytes_before.get(name, 0) + (0 if audience is None else audience.bytes_out)
+
     def _open(self, stream: Stream) -> Audience:
         def forget() -> None:
             if self._by_name.get(stream.name) is audience:
+                self._bytes_before[stream.name] = self.bytes_out(stream.name)
                 del self._by_name[stream.name]
-                self.bytes_out_ended += audience.bytes_out
             stream.detach(audience)
 
         audience = Audience(self._flusher, Ring(), forget)
