@@ -114,8 +114,11 @@ class Outbox:
         if self._opening is None:
             self._opening = self._tracks
         oldest = self.peek()
-        if oldest is not None and not self._beginning and not self._may_start(oldest):
-            self._drop_gop()
+        if oldest is not None and not self._beginning:
+            if not self._may_start(oldest):
+                self._drop_gop()
+            elif self._lead is not None:
+                self._drop_before(oldest)
         if not self._queue:
             self.waiting = True
 

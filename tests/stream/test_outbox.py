@@ -225,6 +225,15 @@ def test_restart_begins_with_the_current_opening_and_a_keyframe() -> None:
     assert drained(outbox) == second
 
 
+def test_restart_at_a_keyframe_leaves_out_sound_of_the_gop_that_the_old_destination_got() -> None:
+    outbox = outbox_of(video(0, True), video(40, True), audio(35), audio(45))
+    outbox.pop()
+
+    outbox.restart()
+
+    assert [packet.dts for packet in drained(outbox)] == [40, 45]
+
+
 def test_restart_of_an_empty_outbox_waits_for_a_keyframe() -> None:
     outbox = outbox_of(*gop(0))
     drained(outbox)
