@@ -18,7 +18,7 @@ class Audiences:
         self._by_name: dict[str, Audience] = {}
         self._bytes_before: dict[str, int] = {}
         """Bytes that earlier audiences of a live stream sent: a counter must not fall when the last player leaves."""
-        registry.on_ended.append(lambda stream, _reason: self._bytes_before.pop(stream.name, None))
+        registry.on_ended.append(self._stream_ended)
 
     def of(self, name: str) -> Audience | None:
         """Return the audience of the stream *name*, or None while it is not live."""
@@ -31,6 +31,9 @@ class Audiences:
     def existing(self, name: str) -> Audience | None:
         """Return the audience of *name* if it has one now."""
         return self._by_name.get(name)
+
+    def _stream_ended(self, stream: Stream, reason: str) -> None:
+        self._bytes_before.pop(stream.name, None)
 
     def bytes_out(self, name: str) -> int:
         """Bytes sent to players of the live stream *name* so far."""
