@@ -70,6 +70,8 @@ class Audience:
         self._parts = []
         self._size = 0
         key_offset = self._key_offset if self._lead is not None else 0
+        if key_offset > 0 and not self.ring.end:
+            key_offset = 0  # the cache begins with the sound in front of the programme's first picture
         self._key_offset = -1
         block = self.ring.append(data, time_ms=self._time, key_offset=key_offset)
         size = len(data)
