@@ -49,26 +49,6 @@ class ChunkReader:
         odd: what was tolerated, by reason code.
     """
 
-    __slots__ = (
-        "_chunk_left",
-        "_held",
-        "_inside",
-        "_limits",
-        "_longest",
-        "_now",
-        "_partials",
-        "_recent",
-        "_reserved",
-        "_second_ends",
-        "_streams",
-        "_unknown",
-        "_usual",
-        "_work",
-        "bytes_received",
-        "chunk_size",
-        "odd",
-    )
-
     def __init__(self, limits: WireLimits) -> None:
         self.limits = limits
         self.chunk_size = DEFAULT_CHUNK_SIZE
@@ -375,7 +355,7 @@ class ChunkReader:
         if is_control != (csid == _CONTROL_CSID) or (is_control and stream.stream_id):
             self.odd["chunk.odd_csid"] += 1
         if type_id == SET_CHUNK_SIZE:
-            self._set_chunk_size(payload)
+            self.chunk_size = _parse_chunk_size(payload)
         elif not payload:
             self.odd["msg.empty"] += 1
         elif type_id == ABORT:
@@ -390,17 +370,6 @@ class ChunkReader:
                 messages += parts
             else:
                 messages.append(message)
-
-    def _set_chunk_size(self, payload: bytes) -> None:
-        """Obey Set Chunk Size (RTMP 1.0 §5.4.1) from the next chunk on, whichever chunk stream it is on."""
-        if len(payload) < 4:
-            raise RemoteProtocolError("ctl.short", f"Set Chunk Size of {len(payload)} bytes")
-        size = int.from_bytes(payload[:4], "big")
-        if size == 0:
-            raise RemoteProtocolError("chunk.size_zero", "Set Chunk Size 0")
-        if size > 0x7FFFFFFF:
-            raise RemoteProtocolError("chunk.size_reserved_bit", f"Set Chunk Size {size:#x}")
-        self.chunk_size = min(size, MAX_CHUNK_SIZE)
 
     def _abort(self, payload: bytes) -> None:
         """Obey Abort (RTMP 1.0 §5.4.2): drop the unfinished message of one chunk stream."""
@@ -424,3 +393,15 @@ class ChunkReader:
         age = self._now - oldest.since
         if age > self._limits.partial_age_s:
             raise RemoteProtocolError("chunk.partial_age", f"message unfinished for {age:.0f} s")
+
+
+def _parse_chunk_size(payload: bytes) -> int:
+    """Return what Set Chunk Size says (RTMP 1.0 §5.4.1); it holds from the next chunk on, on every chunk stream."""
+    if len(payload) < 4:
+        raise RemoteProtocolError("ctl.short", f"Set Chunk Size of {len(payload)} bytes")
+    size = int.from_bytes(payload[:4], "big")
+    if size == 0:
+        raise RemoteProtocolError("chunk.size_zero", "Set Chunk Size 0")
+    if size > 0x7FFFFFFF:
+        raise RemoteProtocolError("chunk.size_reserved_bit", f"Set Chunk Size {size:#x}")
+    return min(size, MAX_CHUNK_SIZE)
