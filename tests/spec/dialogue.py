@@ -15,7 +15,7 @@ last_picture = wire.picture(b"the last picture", key=True)
 last_sound = wire.sound(b"the last sound")
 
 
-class Stuck(AssertionError):
+class StuckError(AssertionError):
     """The server did not say what it should have said by now."""
 
 
@@ -48,7 +48,7 @@ class Link(ABC):
                     return heard
             seen = len(self.heard)
             if not self.listen():
-                raise Stuck(f"no {what}; {'closed' if self.closed else 'open'}, heard {self.summary()}")
+                raise StuckError(f"no {what}; {'closed' if self.closed else 'open'}, heard {self.summary()}")
 
     def summary(self) -> str:
         """What was heard, for failure messages."""
@@ -117,7 +117,7 @@ def follow_up(link: Link, phase: Phase, chunk_size: int, *, key: str = wire.KEY)
             _publish_two_frames(link, phase, chunk_size, key)
         link.send(wire.create_stream(950, chunk_size=chunk_size))
         link.expect("answer to a command after the case", answer_to(950))
-    except Stuck as stuck:
+    except StuckError as stuck:
         return str(stuck)
     return ""
 
@@ -148,7 +148,7 @@ def _publish_two_frames(link: Link, phase: Phase, chunk_size: int, key: str) -> 
 def _expect_another_start(link: Link, before: int) -> None:
     while sum(status(heard)[1] == "NetStream.Publish.Start" for heard in link.heard) == before:
         if not link.listen():
-            raise Stuck(f"no permission to publish; {'closed' if link.closed else 'open'}, heard {link.summary()}")
+            raise StuckError(f"no permission to publish; {'closed' if link.closed else 'open'}, heard {link.summary()}")
 
 
 def missing_in_order(wanted: tuple[tuple[int, int | None, bytes], ...], got: list[tuple[int, int, bytes]]) -> str:

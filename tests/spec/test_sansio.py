@@ -93,7 +93,7 @@ def play_out(case: Case, size: int) -> tuple[CoreLink, Outcome, str]:
             link.send(piece, size)
     reply, answers = link.ear.total - heard_before, link.heard[first:]
     problem = ""
-    if not link.closed:
+    if not link.closed and case.expect.continues:
         problem = dialogue.follow_up(link, case.after if case.leaves is None else case.leaves, case.chunk_size)
     complaint = f"answered {reply} bytes" if reply > case.max_reply + 8192 else ""
     if not link.closed and not problem:

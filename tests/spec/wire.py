@@ -19,9 +19,9 @@ CORPUS = Path(__file__).parent.parent / "corpus"
 FFMPEG_C1 = (CORPUS / "ffmpeg_c1_publish.bin").read_bytes()[-HANDSHAKE_SIZE:]
 """The C1 every FFmpeg sends; its digest is valid."""
 
-KEY = "spec-key-0000"
+KEY = "spec-publish-key-0000"
 """Stands for the publish key; runners replace it by a key of the same length for each case."""
-STREAM = "spec-str-0000"
+STREAM = "spec-public-name-0000"
 """Stands for the public name of the stream that KEY feeds; replaced in the same way."""
 
 

@@ -100,7 +100,7 @@ CASES = [
         after=CONNECT,
         send=create_stream() + publish(KEY, msid=0),
         expect=DENIED | closed("cmd.*") | continues(),
-        leaves=LIVE,
+        leaves=PUBLISH,
     ),
     *(
         Case(
@@ -222,7 +222,7 @@ CASES = [
             + b"".join(video(picture(bytes(30_000), key=True), 40 * index) for index in range(60))
         ),
         expect=continues() | closed("limit.*", "msg.*", "cmd.*"),
-        leaves=LIVE,
+        leaves=PUBLISH,
         deliveries=(WHOLE,),
     ),
     *(
