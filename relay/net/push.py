@@ -7,7 +7,7 @@ the attempt decides how long it waits. A destination that is slow, full or gone 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from relay.net.backoff import QUICK, SLOW, Backoff
 from relay.net.endpoints import RtmpUrl, endpoint_for
 from relay.net.failures import classify
 from relay.net.flusher import Flusher
-from relay.net.pushlink import PushLink
+from relay.net.pushlink import FrameMemo, PushLink
 from relay.net.watch import Watch
 from relay.rtmp.client import ClientConnection
 from relay.secret import Secret
@@ -69,6 +69,7 @@ class PushTools:
     uniform: Callable[[float, float], float]
     queue_bytes: int
     queue_ms: int
+    frames: FrameMemo = field(default_factory=FrameMemo)
 
 
 class LinkFactory(Factory):
@@ -121,26 +122,20 @@ class RtmpPush:
 
     def configure(self, tracks: TrackSet) -> None:
         self.outbox.configure(tracks)
+        if self._link is not None:
+            self._link.blocked = True  # the headers go out of the outbox, in front of what follows
         if self.state is TargetState.WAITING:
             self._connect()
 
     def write(self, packet: Packet) -> None:
         link = self._link
-        outbox = self.outbox
-        if link is None or link.blocked:
-            outbox.append(packet)
-        elif outbox.needs_opening or outbox.waiting:
-            self._start_directly(link, packet)
+        if link is None:
+            self.outbox.append(packet)
+        elif link.blocked:
+            if self.outbox.append(packet):
+                link.pump_later()
         else:
             link.write(packet)
-
-    def _start_directly(self, link: PushLink, packet: Packet) -> None:
-        """The outbox decides where a start is possible and what must precede it, also when nothing waits in it."""
-        if self.outbox.append(packet):
-            if self.outbox.needs_opening:
-                link.send_opening(self.outbox.take_opening().opening())
-            for waiting in self.outbox.take(packet_limit(packet)):
-                link.write(waiting)
 
     def close(self) -> Deferred[None]:
         self._closed = True
@@ -188,7 +183,13 @@ class RtmpPush:
         )
         tools = self._tools
         self._link = link = PushLink(
-            self, rtmp, self.outbox, tools.flusher, seconds=tools.reactor.seconds, tls=place.url.tls
+            self,
+            rtmp,
+            self.outbox,
+            tools.flusher,
+            tools.frames,
+            seconds=tools.reactor.seconds,
+            tls=place.url.tls,
         )
         tools.watch.add(link)
         return link
@@ -242,8 +243,3 @@ class RtmpPush:
             reason=reason,
             why=f": {reason}, {detail}" if detail else "",
         )
-
-
-def packet_limit(packet: Packet) -> int:
-    """Bytes that let everything just appended out of the outbox."""
-    return len(packet.body) + 1024 * 1024

@@ -62,6 +62,25 @@ class LinkOwner(Protocol):
         ...
 
 
+class FrameMemo:
+    """The frame made last. Destinations that began together send the same bytes, so only the first one makes them."""
+
+    __slots__ = ("frame", "msid", "packet", "timestamp")
+
+    def __init__(self) -> None:
+        self.packet: Packet | None = None
+        self.timestamp = 0
+        self.msid = 0
+        self.frame = b""
+
+    def keep(self, packet: Packet, timestamp: int, msid: int, frame: bytes) -> None:
+        """Remember *frame* for the next destination."""
+        self.packet = packet
+        self.timestamp = timestamp
+        self.msid = msid
+        self.frame = frame
+
+
 @implementer(IHandshakeListener)
 class PushLink(TwistedProtocol):
     """The client side of one push connection."""
@@ -74,6 +93,7 @@ class PushLink(TwistedProtocol):
         rtmp: ClientConnection,
         outbox: Outbox,
         flusher: Flusher,
+        frames: FrameMemo,
         *,
         seconds: Callable[[], float],
         tls: bool,
@@ -86,7 +106,12 @@ class PushLink(TwistedProtocol):
         self._writer: Writer | None = None
         self._parts: list[bytes] = []
         self._rest: Piece = b""
-        self._base: int | None = None
+        self._frames = frames
+        self._msid = 0
+        self._based = False
+        self._base = 0
+        self._waiting = False
+        self._pump_due = False
         self._phase = "tls" if tls else "handshake"
         self._age = 0.0
         self._stuck_s = 0.0
@@ -169,6 +194,7 @@ class PushLink(TwistedProtocol):
             return
         self._enter("live")
         self.live = True
+        self._msid = self._rtmp.stream_id
         self._writer = writer_for(self.transport, self._pump)
         self._owner.link_live(self)
         self._pump()
@@ -184,7 +210,7 @@ class PushLink(TwistedProtocol):
             if self._age >= CLOSE_S:
                 self._abort()
         elif self.live:
-            self._stuck_s = self._stuck_s + seconds if self.blocked else 0.0
+            self._stuck_s = self._stuck_s + seconds if self._waiting else 0.0
             if self._stuck_s >= STALL_S:
                 self.fail(DestinationError("stalled", f"the destination took nothing for {STALL_S:g} s"))
         elif self._phase == "publish" and self._rtmp.stream_id and self._age >= START_ANYWAY_S:
@@ -197,27 +223,37 @@ class PushLink(TwistedProtocol):
 
     def write(self, packet: Packet) -> None:
         """Send one packet with the next flush. Only while not `blocked`."""
-        if not self._parts:
+        parts = self._parts
+        if not parts:
             self._flusher.add(self._flush)
-        self._parts.append(self._frame(packet))
+        frames = self._frames
+        timestamp = packet.dts - self._base
+        if frames.packet is packet and frames.timestamp == timestamp and frames.msid == self._msid:
+            parts.append(frames.frame)
+        else:
+            parts.append(self._frame(packet))
 
-    def send_opening(self, packets: list[Packet]) -> None:
-        """Send metadata and sequence headers with the next flush, before what follows. Only while not `blocked`."""
-        for packet in packets:
-            self.write(packet)
+    def pump_later(self) -> None:
+        """Empty the outbox with the next flush, unless the peer is full: then it is emptied when the peer drains."""
+        if self.live and not self._waiting and not self._pump_due:
+            self._pump_due = True
+            self._flusher.add(self._pump)
 
     def _frame(self, packet: Packet) -> bytes:
-        if packet.role is Role.FRAME and self._base is None:
+        if packet.role is Role.FRAME and not self._based:
+            self._based = True
             self._base = packet.dts
-        timestamp = 0 if self._base is None else max(packet.dts - self._base, 0)
-        return self._rtmp.send_media(packet.kind, timestamp, packet.body)
+        timestamp = max(packet.dts - self._base, 0) if self._based else 0
+        frame = self._rtmp.send_media(packet.kind, timestamp, packet.body)
+        self._frames.keep(packet, timestamp, self._msid, frame)
+        return frame
 
     def _flush(self) -> None:
         parts, self._parts = self._parts, []
         if self._writer is None or not parts:
             return
         data = b"".join(parts) if len(parts) > 1 else parts[0]
-        if self.blocked or not self._writer.clear:
+        if self._rest or not self._writer.clear:
             self._rest = bytes(self._rest) + data
             self._block()
             return
@@ -234,14 +270,19 @@ class PushLink(TwistedProtocol):
 
     def _block(self) -> None:
         self.blocked = True
+        self._waiting = True
         if self._writer is not None:
             self._writer.wait()
 
     def _pump(self) -> None:
         """The peer takes more: send what is left of the last flush, then the outbox; then go on directly."""
+        self._waiting = self._pump_due = False
         writer = self._writer
         if writer is None or self._over:
             return
+        if self._parts:
+            self._rest = b"".join((self._rest, *self._parts))  # written before what the outbox holds
+            self._parts = []
         try:
             while True:
                 if not self._rest:
@@ -257,7 +298,7 @@ class PushLink(TwistedProtocol):
                 self._rest = memoryview(self._rest)[taken:] if taken < len(self._rest) else b""
         except OSError:
             return
-        self.blocked = False
+        self.blocked = self._outbox.waiting or self._outbox.needs_opening
         if self._closing is not None:
             self._say_goodbye()
 
@@ -323,8 +364,6 @@ class PushLink(TwistedProtocol):
         if self._writer is None:
             transport: Any = self.transport
             transport.write(data)
-        elif self.blocked:
-            self._rest = bytes(self._rest) + data
         else:
             if not self._parts:
                 self._flusher.add(self._flush)
