@@ -164,10 +164,13 @@ class LineIndex:
         self._at += 1
         index = 0
         while self._more("]"):
-            self._mark((*path, index), self._at)
+            before = self._at
+            self._mark((*path, index), before)
             self._value((*path, index))
             index += 1
             self._comma()
+            if self._at == before:  # not TOML after all; never loop
+                return
 
     def _inline_table(self, path: Path) -> None:
         self._at += 1
@@ -191,5 +194,8 @@ class LineIndex:
 def _unquote(quoted: str) -> str:
     if quoted.startswith("'"):
         return quoted[1:-1]
-    value = tomllib.loads(f"k = {quoted}")["k"]
+    try:
+        value = tomllib.loads(f"k = {quoted}")["k"]
+    except tomllib.TOMLDecodeError:
+        return quoted
     return value if isinstance(value, str) else quoted

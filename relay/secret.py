@@ -61,12 +61,13 @@ SHORTEST_REDACTED = 4
 SHORTEST_ANYWHERE = 8
 """From this length a secret is replaced wherever it occurs, below it only when it stands alone."""
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,15}):[/\\]{1,3}")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,15}):[/\\]{1,2}")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,15}:[/\\]{2,3}[^\s\"'<>]+")
-_HOST = re.compile(r"(\[[0-9A-Fa-f:.%]{2,60}\]|[A-Za-z0-9._-]{1,253})(:[0-9]{0,5})?")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9]{1,16})?\]|[A-Za-z0-9._-]{1,253})(:[0-9]{0,5})?")
+_TAIL = re.compile("[?#]")  # FMLE writes # where others write ?
 _APP = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 _TOKEN = re.compile(r"(?=[^/]*[0-9])(?=[^/]*[A-Za-z])[A-Za-z0-9_.~%=-]{20,}")
-_PARAMETER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,31}")
+_PARAMETER_NAME = re.compile(r"[A-Za-z_]{1,16}")
 _WEB = frozenset({"http", "https", "ws", "wss"})
 
 
@@ -80,17 +81,16 @@ def redact_url(url: str) -> str:
     if scheme is None:
         return HIDDEN
     name = scheme[1].lower()
-    rest, mark, query = url[scheme.end() :].replace("\\", "/").partition("?")
-    rest, fragment_mark, _ = rest.partition("#")
+    rest = url[scheme.end() :].replace("\\", "/")
+    found = _TAIL.search(rest)
+    rest, tail = (rest, "") if found is None else (rest[: found.start()], rest[found.start() :])
     authority, slash, path = rest.partition("/")
     _user, at, host = authority.rpartition("@")
-    if "@" in path or (host and not _HOST.fullmatch(host)):
-        return f"{name}://{HIDDEN}"  # user info with a slash in it, or no host at all
+    if "@" in path or not _HOST.fullmatch(host) or ("." not in host and _TOKEN.fullmatch(host)):
+        return f"{name}://{HIDDEN}"  # user info with a slash in it, no host, or a key in its place
     visible = f"{name}://{HIDDEN + '@' if at else ''}{host}{slash}"
     visible += _redact_web_path(path) if name in _WEB else _redact_media_path(path)
-    if mark:
-        visible += "?" + _redact_query(query)
-    return visible + ("#" + HIDDEN if fragment_mark else "")
+    return visible + (tail[0] + _redact_query(tail[1:]) if tail else "")
 
 
 def _redact_media_path(path: str) -> str:
@@ -105,7 +105,7 @@ def _redact_web_path(path: str) -> str:
 
 def _redact_query(query: str) -> str:
     shown = []
-    for part in re.split("[&;?]", query):
+    for part in re.split("[&;?#]", query):
         name, equals, _ = part.partition("=")
         shown.append(f"{name}={HIDDEN}" if equals and _PARAMETER_NAME.fullmatch(name) else HIDDEN)
     return "&".join(shown)
