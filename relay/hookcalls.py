@@ -121,7 +121,7 @@ def collected_sinks(answer: object) -> list[Sink]:
     sinks: list[Sink] = []
     try:
         for one in _items(answer, "sinks"):
-            if not isinstance(one, Sink):
+            if isinstance(one, type) or not isinstance(one, Sink):
                 raise WrongAnswerError(f"{type(one).__name__} is not a sink: it needs configure, write and close")
             sinks.append(one)
     except Exception:
