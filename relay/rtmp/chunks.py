@@ -24,7 +24,7 @@ SET_CHUNK_SIZE, ABORT, ACKNOWLEDGEMENT, USER_CONTROL, WINDOW_ACK_SIZE, SET_PEER_
 AUDIO, VIDEO, AMF3_DATA, AMF3_COMMAND, AMF0_DATA, AMF0_COMMAND = 8, 9, 15, 17, 18, 20
 
 _MEDIA = frozenset((AUDIO, VIDEO))
-_KNOWN = frozenset((*range(1, 7), AUDIO, VIDEO, *range(15, 21), aggregate.AGGREGATE))
+_KNOWN = frozenset((*range(1, 7), *_MEDIA, *range(15, 21), aggregate.AGGREGATE))
 _CONTROL_CSID = 2
 _EXTENDED = 0xFFFFFF
 _TIME_MASK = 0xFFFFFFFF
@@ -270,9 +270,11 @@ class ChunkReader:
             time = int.from_bytes(extended, "big")
         if start > len(data):
             return None
-        length = int.from_bytes(fields[3:6], "big") if fmt < 2 else stream.length
+        length, type_id = stream.length, stream.type_id
+        if fmt < 2:
+            length, type_id = int.from_bytes(fields[3:6], "big"), fields[6]
         if stream.missing:
-            self._repeat(stream, length, extended)
+            self._repeat(stream, length, type_id, extended)
             return stream, start
         stream.extend(extended)
         if fmt == 0:
@@ -282,8 +284,7 @@ class ChunkReader:
         else:
             stream.timestamp = (stream.timestamp + time) & _TIME_MASK
             stream.delta = time
-        if fmt < 2:
-            stream.type_id = fields[6]
+        stream.type_id = type_id
         self._begin(stream, length)
         return stream, start
 
@@ -325,11 +326,14 @@ class ChunkReader:
         self._streams[csid] = stream
         return stream
 
-    def _repeat(self, stream: ChunkStream, length: int, extended: bytes) -> None:
+    def _repeat(self, stream: ChunkStream, length: int, type_id: int, extended: bytes) -> None:
         """Take a message header inside an unfinished message for a continuation, as SRS and FFmpeg do."""
         if length != stream.length:
             text = f"length {length} inside a message of {stream.length} bytes on chunk stream {stream.csid}"
             raise RemoteProtocolError("chunk.len_changed", text)
+        if type_id != stream.type_id:
+            text = f"type {type_id} inside a message of type {stream.type_id} on chunk stream {stream.csid}"
+            raise RemoteProtocolError("chunk.type_changed", text)
         stream.extend(extended)
         self.odd["chunk.repeated_header"] += 1
 

@@ -127,6 +127,8 @@ class Reference:
         if lane.body is not None:
             if length != lane.length:
                 raise BrokenError("chunk.len_changed")
+            if type_id != lane.type_id:
+                raise BrokenError("chunk.type_changed")
             lane.extended = extended
             return
         lane.extended = extended

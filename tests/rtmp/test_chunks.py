@@ -266,6 +266,11 @@ def test_another_length_inside_a_message_is_refused(fmt: int, length: int) -> No
     assert code_of(header(0, 6, 40, 300) + bytes(128) + header(fmt, 6, 40, length)) == "chunk.len_changed"
 
 
+@pytest.mark.parametrize("fmt", [0, 1])
+def test_another_type_inside_a_message_is_refused(fmt: int) -> None:
+    assert code_of(header(0, 6, 40, 300) + bytes(128) + header(fmt, 6, 40, 300, 20)) == "chunk.type_changed"
+
+
 # -- extended timestamps
 
 
@@ -313,6 +318,13 @@ def test_a_header_without_extended_time_ends_it(fmt: int) -> None:
     found = target.receive(_extended(fmt, 40, b"", body, 128), 0.0)
 
     assert [(m.timestamp, m.payload) for m in found] == [(40 if fmt == 0 else ABSOLUTE + 40, body)]
+
+
+def test_a_repeated_header_without_extended_time_ends_it_too() -> None:
+    body = ABSOLUTE.to_bytes(4, "big") * 75
+    wire = header(0, 6, ABSOLUTE, 300) + body[:128] + header(1, 6, 40, 300) + body[128:256] + AGAIN + body[256:]
+
+    assert [(m.timestamp, m.payload) for m in reader().receive(wire, 0.0)] == [(ABSOLUTE, body)]
 
 
 # -- limits
