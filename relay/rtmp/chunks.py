@@ -19,9 +19,7 @@ from relay.rtmp.errors import RemoteProtocolError
 from relay.rtmp.events import Message
 from relay.rtmp.framing import DEFAULT_CHUNK_SIZE
 from relay.rtmp.limits import MAX_CHUNK_SIZE, WireLimits
-
-SET_CHUNK_SIZE, ABORT, ACKNOWLEDGEMENT, USER_CONTROL, WINDOW_ACK_SIZE, SET_PEER_BANDWIDTH = 1, 2, 3, 4, 5, 6
-AUDIO, VIDEO, AMF3_DATA, AMF3_COMMAND, AMF0_DATA, AMF0_COMMAND = 8, 9, 15, 17, 18, 20
+from relay.rtmp.messages import ABORT, AUDIO, SET_CHUNK_SIZE, SET_PEER_BANDWIDTH, VIDEO
 
 _MEDIA = frozenset((AUDIO, VIDEO))
 _KNOWN = frozenset((*range(1, 7), *_MEDIA, *range(15, 21), aggregate.AGGREGATE))
