@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from relay.config import TEMPLATE, is_loopback
 from relay.config_file import ConfigModel
+from relay.config_lines import show_path
 from relay.context import Background, Context, Push, PushTarget
 from relay.decisions import Allow, Decision, Deny, PlayRequest, PublishRequest
 from relay.errors import ConfigError, DestinationError, PluginError, RelayError
@@ -92,4 +93,5 @@ __all__ = [
     "parse_url",
     "redact_url",
     "redact_urls",
+    "show_path",
 ]

@@ -177,5 +177,6 @@ def find_secrets(value: object, path: SecretPath = ()) -> Iterator[tuple[SecretP
         for key, item in value.items():
             yield from find_secrets(item, (*path, key))
     elif isinstance(value, list | tuple):
+        alone = len(value) == 1 and isinstance(value[0], SecretRef)  # written without a list, see SecretRefs
         for index, item in enumerate(value):
-            yield from find_secrets(item, (*path, index))
+            yield from find_secrets(item, path if alone else (*path, index))

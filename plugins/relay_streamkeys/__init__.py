@@ -24,6 +24,7 @@ from relay.api import (
     hookimpl,
     is_loopback,
     is_public_name,
+    show_path,
 )
 from relay_streamkeys.keys import KeyRing, digest_of, offered_keys
 
@@ -148,5 +149,4 @@ class StreamKeysPlugin:
 
 
 def _path(stream: str, name: str) -> str:
-    shown = stream if stream.replace("-", "").replace("_", "").isalnum() else f'"{stream}"'
-    return f"streams.{shown}.streamkeys.{name}"
+    return show_path(("streams", stream, "streamkeys", name))
