@@ -6,7 +6,7 @@ each of which is counted, isolated and bound to the plugin's name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Protocol
@@ -30,9 +30,8 @@ StreamConfigT = TypeVar("StreamConfigT", bound=ConfigModel, default=ConfigModel)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushTarget:
-    """A place to push one stream to. *url* never holds the key; *ca_file* is trusted beside the system's CAs."""
+    """A place to push a stream to. *url* never holds the key; *ca_file* is trusted beside the system's CAs."""
 
-    stream: str
     name: str
     url: str
     key: Secret
@@ -40,10 +39,10 @@ class PushTarget:
 
 
 class Push(Protocol):
-    """Opens an RTMP push. The sink connects, reconnects and reports its state by events until it is closed."""
+    """Opens RTMP pushes. The sink connects, reconnects and reports each target's state by events until it is closed."""
 
-    def __call__(self, target: PushTarget, /) -> Sink:
-        """Return the sink that pushes to *target*."""
+    def __call__(self, stream: str, targets: Sequence[PushTarget], /, *, merge_ms: int = 0) -> Sink:
+        """Return the sink that pushes *stream* to all of *targets*."""
         ...
 
 
@@ -99,8 +98,11 @@ class Context(Generic[StreamConfigT]):
             own = self._stream_configs.get(TEMPLATE)
         return own if own is not None else self._stream_defaults
 
-    def push(self, target: PushTarget) -> Sink:
-        """Open an RTMP push to *target*."""
+    def push(self, stream: str, targets: Sequence[PushTarget], *, merge_ms: int = 0) -> Sink:
+        """Open RTMP pushes of *stream* to *targets*: each lives its own life, what they share is made once.
+
+        Packets of *merge_ms* go out together; 0 sends at the end of each reactor turn.
+        """
         if self._push is None:
             raise ConfigError("", "this relay cannot push")
-        return self._push(target)
+        return self._push(stream, targets, merge_ms=merge_ms)

@@ -10,7 +10,7 @@ import gc
 import random
 import resource
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -36,6 +36,7 @@ from relay.net.flusher import Flusher
 from relay.net.lag import LagMonitor
 from relay.net.listen import Listener, open_all, open_port
 from relay.net.push import PushPlace, PushTools, RtmpPush
+from relay.net.pushgroup import PushGroup
 from relay.net.watch import Watch
 from relay.pluginhost import PluginHost
 from relay.stream.registry import Registry
@@ -72,10 +73,9 @@ class RelayService(MultiService):
         self._closing: set[Deferred[Any]] = set()
         self.registry = Registry()
         self.watch = Watch(reactor)
-        self._flusher = Flusher(reactor, config.play.merge_ms)
+        self._flushers = {config.play.merge_ms: Flusher(reactor, config.play.merge_ms)}
         self._tools = PushTools(
             reactor=reactor,
-            flusher=self._flusher,
             watch=self.watch,
             emit=self._emit,
             uniform=random.Random().uniform,  # noqa: S311 - jitter, not a secret
@@ -89,7 +89,7 @@ class RelayService(MultiService):
             apps=APPS,
             deciders=self.host,
             registry=self.registry,
-            audiences=Audiences(self.registry, self._flusher),
+            audiences=Audiences(self.registry, self._flushers[config.play.merge_ms]),
             admission=Admission(limits),
             watch=self.watch,
             spawn=self._spawn,
@@ -140,11 +140,16 @@ class RelayService(MultiService):
     def _sinks_of(self, stream: Stream) -> list[tuple[str, object]]:
         return [(self._plugin_of[sink], sink) for sink in stream.sinks if sink in self._plugin_of]
 
-    def _push(self, target: PushTarget) -> Sink:
-        place = PushPlace(url=parse_url(target.url), key=target.key, ca_file=target.ca_file)
-        push = RtmpPush(self._tools, target.stream, target.name, place)
-        self._pushes.setdefault(target.stream, {})[target.name] = push
-        return push
+    def _push(self, stream: str, targets: Sequence[PushTarget], *, merge_ms: int = 0) -> Sink:
+        places = [
+            (target.name, PushPlace(url=parse_url(target.url), key=target.key, ca_file=target.ca_file))
+            for target in targets
+        ]
+        if merge_ms not in self._flushers:
+            self._flushers[merge_ms] = Flusher(self._reactor, merge_ms)
+        group = PushGroup(self._tools, self._flushers[merge_ms], stream, places)
+        self._pushes.setdefault(stream, {}).update(group.targets)
+        return group
 
     def _emit(self, event: Event) -> None:
         self.host.emit(event)
@@ -239,7 +244,8 @@ class RelayService(MultiService):
         self.registry.close("shutdown")
         for publisher in tuple(self.door.publishers.values()):
             publisher.connection.close("shutdown")
-        self._flusher.flush_now()
+        for flusher in self._flushers.values():
+            flusher.flush_now()
         deadline = self._reactor.seconds() + STOP_S
         while self._busy() and self._reactor.seconds() < deadline:
             await deferLater(self._reactor, 0.02)

@@ -117,14 +117,14 @@ class RecordingSink:
 
 @dataclass
 class FakePush:
-    """Stands in for the relay's push: keeps the targets and gives out recording sinks."""
+    """Stands in for the relay's push: keeps stream and targets and gives out recording sinks."""
 
-    opened: list[tuple[PushTarget, RecordingSink]] = field(default_factory=list)
+    opened: list[tuple[str, tuple[PushTarget, ...], RecordingSink]] = field(default_factory=list)
 
-    def __call__(self, target: PushTarget, /) -> Sink:
+    def __call__(self, stream: str, targets: Sequence[PushTarget], /, *, merge_ms: int = 0) -> Sink:
         """Return a sink that records."""
         sink = RecordingSink()
-        self.opened.append((target, sink))
+        self.opened.append((stream, tuple(targets), sink))
         return sink
 
 

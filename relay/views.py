@@ -25,6 +25,7 @@ from relay.net.door import Door
 from relay.net.lag import LagMonitor
 from relay.net.listen import Listener
 from relay.net.push import RtmpPush
+from relay.net.pushgroup import PushGroup
 from relay.pluginhost import PluginHost
 from relay.stream.feeds import Feed, FeedState
 from relay.stream.stream import Stream
@@ -161,7 +162,7 @@ class RelayViews:
         return [
             SinkView(name=type(sink).__name__, plugin=plugin)
             for plugin, sink in self._sink_plugins(stream)
-            if not isinstance(sink, RtmpPush)
+            if not isinstance(sink, PushGroup)
         ]
 
     def _target(self, push: RtmpPush, now: float) -> TargetView:

@@ -737,18 +737,18 @@ def test_a_plugin_reaches_push_streams_clock_and_log_through_its_context() -> No
     host = host_for(Plain, clock=clock, push=push, live=live)
     context = host.plugins[0].instance.context  # type: ignore[attr-defined]
     live["stage"] = stream_info()
-    sink = context.push(PushTarget(stream="stage", name="t", url="rtmp://h/app", key=Secret("k")))
+    sink = context.push("stage", [PushTarget(name="t", url="rtmp://h/app", key=Secret("k"))])
 
     assert (context.name, context.clock, context.streams) == ("tested", clock, live)
     assert context.log.namespace == "plugin.tested"
-    assert [opened for _, opened in push.opened] == [sink]
+    assert [(stream, opened) for stream, _, opened in push.opened] == [("stage", sink)]
 
 
 def test_a_relay_without_push_says_so() -> None:
     host = host_of(a=observer(lambda event: None))
     context = host.plugins[0].instance.context  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match="cannot push"):
-        context.push(PushTarget(stream="s", name="t", url="rtmp://h/app", key=Secret("k")))
+        context.push("s", [PushTarget(name="t", url="rtmp://h/app", key=Secret("k"))])
 
 
 def test_an_event_of_a_plugin_reaches_the_others() -> None:

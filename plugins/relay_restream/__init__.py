@@ -55,9 +55,14 @@ class RestreamPlugin:
     StreamConfig = Targets
 
     class Config(ConfigModel):
-        """``[plugins.restream]``: enables the plugin; it has no options of its own yet."""
+        """``[plugins.restream]``"""
+
+        merge_ms: int = Field(default=50, ge=0, le=1_000)
+        """Collect packets this long before sending them: many destinations cost a third, and platforms, which delay a
+        stream by seconds, do not notice."""
 
     def __init__(self, config: Config, context: Context[Targets]) -> None:
+        self._merge_ms = config.merge_ms
         self._context = context
         for stream, targets in context.configured_streams.items():
             for name, target in targets.by_name.items():
@@ -66,13 +71,12 @@ class RestreamPlugin:
 
     @hookimpl
     def open_sinks(self, stream: StreamInfo) -> Iterable[Sink]:
-        """Return one push per target."""
-        targets = self._context.stream_config(stream.name)
-        if targets is None:
+        """Return the push to all targets of the stream."""
+        config = self._context.stream_config(stream.name)
+        if config is None or not config.by_name:
             return ()
-        return [
-            self._context.push(
-                PushTarget(stream=stream.name, name=name, url=target.url, key=target.key.secret, ca_file=target.ca_file)
-            )
-            for name, target in targets.by_name.items()
+        targets = [
+            PushTarget(name=name, url=target.url, key=target.key.secret, ca_file=target.ca_file)
+            for name, target in config.by_name.items()
         ]
+        return [self._context.push(stream.name, targets, merge_ms=self._merge_ms)]

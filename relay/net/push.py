@@ -7,10 +7,10 @@ the attempt decides how long it waits. A destination that is slow, full or gone 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IDelayedCall
@@ -24,8 +24,8 @@ from relay.media.packets import Packet, TrackSet
 from relay.net.backoff import QUICK, SLOW, Backoff
 from relay.net.endpoints import RtmpUrl, endpoint_for
 from relay.net.failures import classify
-from relay.net.flusher import Flusher
-from relay.net.pushlink import FrameMemo, PushLink
+from relay.net.lanes import Lanes
+from relay.net.pushlink import PushLink
 from relay.net.watch import Watch
 from relay.rtmp.client import ClientConnection
 from relay.secret import Secret
@@ -63,13 +63,11 @@ class PushTools:
     """What every push of one relay shares."""
 
     reactor: Any
-    flusher: Flusher
     watch: Watch
     emit: Callable[[Event], None]
     uniform: Callable[[float, float], float]
     queue_bytes: int
     queue_ms: int
-    frames: FrameMemo = field(default_factory=FrameMemo)
 
 
 class LinkFactory(Factory):
@@ -84,12 +82,22 @@ class LinkFactory(Factory):
         return self._build()
 
 
+class PushOwner(Protocol):
+    """The group that a target belongs to."""
+
+    def in_step(self, push: RtmpPush, yes: bool) -> None:
+        """Tell whether *push* gets its packets through a lane, or by `RtmpPush.write`."""
+        ...
+
+
 class RtmpPush:
-    """A sink that pushes one stream to one destination over RTMP or RTMPS."""
+    """One destination over RTMP or RTMPS. It gets packets by `write` while it is not in step with others."""
 
     log = Logger(namespace="relay.push")
 
-    def __init__(self, tools: PushTools, stream: str, name: str, place: PushPlace) -> None:
+    def __init__(
+        self, tools: PushTools, owner: PushOwner, lanes: Lanes, *, stream: str, name: str, place: PushPlace
+    ) -> None:
         self.stream = stream
         self.name = name
         self.place = place
@@ -100,6 +108,8 @@ class RtmpPush:
         self.attempts = 0
         self.outbox = Outbox(tools.queue_bytes, tools.queue_ms)
         self._tools = tools
+        self._owner = owner
+        self._lanes = lanes
         self._bytes_before = 0
         self._link: PushLink | None = None
         self._pending: Deferred[Any] | None = None
@@ -118,26 +128,23 @@ class RtmpPush:
         """Bytes the destination of the current attempt acknowledged."""
         return 0 if self._link is None else self._link.bytes_acked
 
-    # The sink.
+    # The stream.
 
     def configure(self, tracks: TrackSet) -> None:
-        self.outbox.configure(tracks)
+        """Take new tracks: their headers go out of the outbox, in front of what follows."""
         if self._link is not None:
-            self._link.blocked = True  # the headers go out of the outbox, in front of what follows
+            self._link.fall_out()
+        self.outbox.configure(tracks)
         if self.state is TargetState.WAITING:
             self._connect()
 
     def write(self, packet: Packet) -> None:
-        link = self._link
-        if link is None:
-            self.outbox.append(packet)
-        elif link.blocked:
-            if self.outbox.append(packet):
-                link.pump_later()
-        else:
-            link.write(packet)
+        """Queue one packet; called while this target is not in step."""
+        if self.outbox.append(packet) and self._link is not None:
+            self._link.pump_later()
 
     def close(self) -> Deferred[None]:
+        """Send what waits, unpublish, close; fires when the connection is gone."""
         self._closed = True
         if self._retry is not None:
             self._retry.cancel()
@@ -186,8 +193,7 @@ class RtmpPush:
             self,
             rtmp,
             self.outbox,
-            tools.flusher,
-            tools.frames,
+            self._lanes,
             seconds=tools.reactor.seconds,
             tls=place.url.tls,
         )
@@ -208,10 +214,19 @@ class RtmpPush:
         self.outbox.restart()
         self._set(TargetState.LIVE, "", "")
 
+    def link_fell_in(self, link: PushLink) -> None:
+        """Packets come through a lane."""
+        self._owner.in_step(self, True)
+
+    def link_fell_out(self, link: PushLink) -> None:
+        """Packets come by `write`."""
+        self._owner.in_step(self, False)
+
     def link_lost(self, link: PushLink, error: DestinationError) -> None:
         """The attempt is over; try again."""
         self._tools.watch.discard(link)
         self._bytes_before += link.bytes_sent
+        self._owner.in_step(self, False)
         if self._link is link:
             self._link = None
         if link.live:

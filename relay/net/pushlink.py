@@ -19,7 +19,7 @@ from zope.interface import implementer
 from relay.errors import DestinationError
 from relay.media.packets import Packet, Role
 from relay.net.failures import classify
-from relay.net.flusher import Flusher
+from relay.net.lanes import Lane, Lanes, frame
 from relay.net.sockets import tune
 from relay.net.writers import Piece, Writer, writer_for
 from relay.rtmp.client import ClientConnection
@@ -57,28 +57,17 @@ class LinkOwner(Protocol):
         """The destination accepted the publish."""
         ...
 
+    def link_fell_in(self, link: PushLink) -> None:
+        """Packets reach the link through its lane from now on."""
+        ...
+
+    def link_fell_out(self, link: PushLink) -> None:
+        """Packets for the link go to the outbox from now on."""
+        ...
+
     def link_lost(self, link: PushLink, error: DestinationError) -> None:
         """The attempt is over. Called once."""
         ...
-
-
-class FrameMemo:
-    """The frame made last. Destinations that began together send the same bytes, so only the first one makes them."""
-
-    __slots__ = ("frame", "msid", "packet", "timestamp")
-
-    def __init__(self) -> None:
-        self.packet: Packet | None = None
-        self.timestamp = 0
-        self.msid = 0
-        self.frame = b""
-
-    def keep(self, packet: Packet, timestamp: int, msid: int, frame: bytes) -> None:
-        """Remember *frame* for the next destination."""
-        self.packet = packet
-        self.timestamp = timestamp
-        self.msid = msid
-        self.frame = frame
 
 
 @implementer(IHandshakeListener)
@@ -92,8 +81,7 @@ class PushLink(TwistedProtocol):
         owner: LinkOwner,
         rtmp: ClientConnection,
         outbox: Outbox,
-        flusher: Flusher,
-        frames: FrameMemo,
+        lanes: Lanes,
         *,
         seconds: Callable[[], float],
         tls: bool,
@@ -101,12 +89,13 @@ class PushLink(TwistedProtocol):
         self._owner = owner
         self._rtmp = rtmp
         self._outbox = outbox
-        self._flusher = flusher
         self._tls = tls
         self._writer: Writer | None = None
-        self._parts: list[bytes] = []
         self._rest: Piece = b""
-        self._frames = frames
+        self._lanes = lanes
+        self._lane: Lane | None = None
+        self._joined_at = 0
+        self._protocol: list[bytes] = []
         self._msid = 0
         self._based = False
         self._base = 0
@@ -118,10 +107,18 @@ class PushLink(TwistedProtocol):
         self._closing: Deferred[None] | None = None
         self._over = False
         self._seconds = seconds
+        self._bytes_sent = 0
         self.live = False
-        self.blocked = True
-        """Packets must go to the outbox: nothing may be sent past what is waiting."""
-        self.bytes_sent = 0
+
+    @property
+    def in_step(self) -> bool:
+        """Whether the packets come through a lane; otherwise they go to the outbox."""
+        return self._lane is not None
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of media given to the kernel."""
+        return self._bytes_sent + (0 if self._lane is None else self._lane.bytes_total - self._joined_at)
 
     @property
     def bytes_acked(self) -> int:
@@ -164,8 +161,8 @@ class PushLink(TwistedProtocol):
         self._flush_protocol()
 
     def connectionLost(self, reason: Failure = Failure(Exception())) -> None:  # noqa: B008 - Twisted's signature
-        if self._writer is not None:
-            self._writer = None
+        self._writer = None
+        self._leave_lane()
         if self._closing is not None:
             self._closed()
         elif not self._over:
@@ -221,86 +218,82 @@ class PushLink(TwistedProtocol):
 
     # Media.
 
-    def write(self, packet: Packet) -> None:
-        """Send one packet with the next flush. Only while not `blocked`."""
-        parts = self._parts
-        if not parts:
-            self._flusher.add(self._flush)
-        frames = self._frames
-        timestamp = packet.dts - self._base
-        if frames.packet is packet and frames.timestamp == timestamp and frames.msid == self._msid:
-            parts.append(frames.frame)
-        else:
-            parts.append(self._frame(packet))
-
     def pump_later(self) -> None:
         """Empty the outbox with the next flush, unless the peer is full: then it is emptied when the peer drains."""
         if self.live and not self._waiting and not self._pump_due:
             self._pump_due = True
-            self._flusher.add(self._pump)
+            self._lanes.flusher.add(self._pump)
 
-    def _frame(self, packet: Packet) -> bytes:
-        if packet.role is Role.FRAME and not self._based:
-            self._based = True
-            self._base = packet.dts
-        timestamp = max(packet.dts - self._base, 0) if self._based else 0
-        frame = self._rtmp.send_media(packet.kind, timestamp, packet.body)
-        self._frames.keep(packet, timestamp, self._msid, frame)
-        return frame
+    def fall_out(self) -> None:
+        """Leave the lane: something must be sent that is this destination's alone, or the configuration changes."""
+        if self._lane is not None:
+            self._rest = self._leave_lane()
+            self._owner.link_fell_out(self)
+            self.pump_later()
 
-    def _flush(self) -> None:
-        parts, self._parts = self._parts, []
-        if self._writer is None or not parts:
-            return
-        data = b"".join(parts) if len(parts) > 1 else parts[0]
-        if self._rest or not self._writer.clear:
-            self._rest = bytes(self._rest) + data
-            self._block()
-            return
-        try:
-            sent = self._writer.send_now(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            return  # connectionLost follows and says why
-        self.bytes_sent += sent
-        if sent < len(data):
-            self._rest = memoryview(data)[sent:]
-            self._block()
+    def fell_behind(self, sent: int, rest: memoryview) -> None:
+        """The socket took *sent* bytes of a flush and not *rest*; go on from the outbox when it drains."""
+        self._leave_lane()
+        self._bytes_sent += sent
+        self._rest = rest
+        self._owner.link_fell_out(self)
+        self._wait()
 
-    def _block(self) -> None:
-        self.blocked = True
+    def _leave_lane(self) -> bytes:
+        lane, self._lane = self._lane, None
+        if lane is None:
+            return b""
+        self._bytes_sent += lane.bytes_total - self._joined_at
+        return lane.leave(self)
+
+    def _wait(self) -> None:
         self._waiting = True
         if self._writer is not None:
             self._writer.wait()
 
     def _pump(self) -> None:
-        """The peer takes more: send what is left of the last flush, then the outbox; then go on directly."""
+        """The peer takes more: send what is left, then the outbox; then fall into step with the others."""
         self._waiting = self._pump_due = False
         writer = self._writer
         if writer is None or self._over:
             return
-        if self._parts:
-            self._rest = b"".join((self._rest, *self._parts))  # written before what the outbox holds
-            self._parts = []
         try:
-            while True:
-                if not self._rest:
-                    self._rest = b"".join(self._next_frames())
-                    if not self._rest:
-                        break
+            while self._refill():
                 taken = writer.send([self._rest])
                 if taken == 0:
-                    self._block()
+                    self._wait()
                     return
                 self._stuck_s = 0.0
-                self.bytes_sent += taken
-                self._rest = memoryview(self._rest)[taken:] if taken < len(self._rest) else b""
+                self._bytes_sent += taken
+                self._rest = memoryview(self._rest)[taken:]
         except OSError:
-            return
-        self.blocked = self._outbox.waiting or self._outbox.needs_opening
+            return  # connectionLost follows and says why
         if self._closing is not None:
             self._say_goodbye()
+        elif not self._outbox.waiting and not self._outbox.needs_opening and self._lane is None:
+            self._fall_in(writer)
+
+    def _refill(self) -> bool:
+        """Make `_rest` what is to be sent next; return whether there is anything."""
+        if not self._rest:
+            self._rest = b"".join((*self._protocol, *self._next_frames()))
+            self._protocol.clear()
+        return bool(self._rest)
+
+    def _fall_in(self, writer: Writer) -> None:
+        if not writer.clear:
+            self._wait()
+            return
+        self._lane = lane = self._lanes.find(self._base, self._msid)
+        lane.join(self, writer.send_now)
+        self._joined_at = lane.bytes_total
+        self._owner.link_fell_in(self)
+
+    def _frame(self, packet: Packet) -> bytes:
+        if packet.role is Role.FRAME and not self._based:
+            self._based = True
+            self._base = packet.dts
+        return frame(packet, self._base if self._based else packet.dts, self._msid)
 
     def _next_frames(self) -> list[bytes]:
         outbox = self._outbox
@@ -316,9 +309,7 @@ class PushLink(TwistedProtocol):
         """Give this attempt up."""
         if self._over:
             return
-        self._over = True
-        transport: Any = self.transport
-        transport.abortConnection()
+        self._abort()
         self._owner.link_lost(self, error)
 
     def close(self) -> Deferred[None]:
@@ -331,7 +322,7 @@ class PushLink(TwistedProtocol):
             elif not self.live:
                 self._abort()
             else:
-                self._flush()
+                self.fall_out()
                 self._pump()
         return self._closing
 
@@ -348,6 +339,7 @@ class PushLink(TwistedProtocol):
 
     def _abort(self) -> None:
         self._over = True
+        self._leave_lane()
         transport: Any = self.transport
         transport.abortConnection()
 
@@ -364,10 +356,10 @@ class PushLink(TwistedProtocol):
         if self._writer is None:
             transport: Any = self.transport
             transport.write(data)
-        else:
-            if not self._parts:
-                self._flusher.add(self._flush)
-            self._parts.append(data)
+            return
+        self._protocol.append(data)
+        self.fall_out()
+        self.pump_later()
 
 
 def _said(code: str, description: str) -> str:
