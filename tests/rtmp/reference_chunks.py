@@ -40,7 +40,7 @@ class Lane:
 
 @dataclass
 class Result:
-    """What a recording holds: messages, each with the offset of the byte after its last, and why reading stopped."""
+    """What a recording holds: messages, each with the number of bytes that decide it, and why reading stopped."""
 
     messages: list[Plain] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
@@ -60,6 +60,7 @@ class Reference:
         self.lanes: dict[int, Lane] = {}
         self.last: Lane | None = None
         self.unknown = 0
+        self.looked = 0  # how far one had to look ahead to tell an extended timestamp from data
         self.result = Result()
 
     def run(self) -> Result:
@@ -152,6 +153,9 @@ class Reference:
                 self.pos += 4
             elif any(candidate.startswith(seen) for candidate in candidates):
                 raise EndedError
+            else:
+                decided = next(n for n in (1, 2, 3, 4) if not any(c.startswith(seen[:n]) for c in candidates))
+                self.looked = self.pos + decided
         if lane.body is None:
             lane.timestamp = timestamp
             self.begin(lane, lane.length)
@@ -192,7 +196,7 @@ class Reference:
 
     def add(self, plain: Plain) -> None:
         self.result.messages.append(plain)
-        self.result.offsets.append(self.pos)
+        self.result.offsets.append(max(self.pos, self.looked))
 
     def set_chunk_size(self, payload: bytes) -> None:
         if len(payload) < 4:

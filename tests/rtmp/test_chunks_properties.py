@@ -138,7 +138,7 @@ def read(pieces: list[bytes], limits: WireLimits = LIMITS) -> tuple[list[Plain],
 
 @settings(max_examples=150, deadline=None)
 @given(wire=st.one_of(recordings(), damaged()))
-def test_byte_by_byte_equals_the_reference_and_every_message_comes_with_its_last_byte(wire: bytes) -> None:
+def test_byte_by_byte_equals_the_reference_and_every_message_comes_as_early_as_possible(wire: bytes) -> None:
     expected = decode(wire, LIMITS)
 
     found, offsets, error, _ = read([wire[at : at + 1] for at in range(len(wire))])
