@@ -32,6 +32,22 @@ def framehash(path: Path) -> Hashes:
     return parse_framehash(done.stdout)
 
 
+def recorded(path: Path) -> Hashes:
+    """Hash a recording of nginx-rtmp, which writes the AAC header twice; FFmpeg then loses the first sound."""
+    data = path.read_bytes()
+    kept, at, headers = [data[:13]], 13, set()
+    while at + 11 <= len(data):
+        end = at + 15 + int.from_bytes(data[at + 1 : at + 4], "big")
+        tag, body = data[at:end], data[at + 11 : end - 4]
+        if body[:2] not in (b"\xaf\x00", b"\x17\x00") or body not in headers:
+            kept.append(tag)
+            headers.add(body)
+        at = end
+    single = path.with_suffix(".single")
+    single.write_bytes(b"".join(kept))
+    return framehash(single)
+
+
 def parse_framehash(text: str) -> Hashes:
     """Read the output of `-f framehash`; the last line may be torn."""
     hashes = Hashes()

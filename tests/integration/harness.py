@@ -250,8 +250,23 @@ def make_certificates(directory: Path) -> Certificates:
     for line in (
         ["req", "-x509", *new_key, "-keyout", ca_key, "-out", made.ca, "-days", "30", "-subj", "/CN=test CA"],
         ["req", *new_key, "-keyout", made.key, "-out", request, "-subj", "/CN=localhost"],
-        ["x509", "-req", "-in", request, "-CA", made.ca, "-CAkey", ca_key, "-CAcreateserial", "-days", "30"]
-        + ["-extfile", extensions, "-out", made.certificate],
+        [
+            "x509",
+            "-req",
+            "-in",
+            request,
+            "-CA",
+            made.ca,
+            "-CAkey",
+            ca_key,
+            "-CAcreateserial",
+            "-days",
+            "30",
+            "-extfile",
+            extensions,
+            "-out",
+            made.certificate,
+        ],
     ):
         subprocess.run([openssl, *map(str, line)], check=True, capture_output=True, timeout=20)
     return made

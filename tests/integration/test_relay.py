@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration import sources
-from tests.integration.framehash import Hashes, assert_same, framehash, parse_framehash
+from tests.integration.framehash import Hashes, assert_same, framehash, parse_framehash, recorded
 from tests.integration.harness import (
     LONG,
     Certificates,
@@ -75,8 +75,8 @@ def test_h264_and_aac_arrive_bit_exact_everywhere(tmp_path: Path, full_hd: Path,
                     ):
                         finish(encoder, nine, five, far, dump)
                 source = framehash(full_hd)
-                assert_same(source, framehash(platform.finished("direct")), what="nginx-rtmp")
-                assert_same(source, framehash(platform.finished("behind")), what="nginx-rtmp behind a second relay")
+                assert_same(source, recorded(platform.finished("direct")), what="nginx-rtmp")
+                assert_same(source, recorded(platform.finished("behind")), what="nginx-rtmp behind a second relay")
                 assert_same(source, played(tmp_path / "nine"), skipped_s=JOINING_S, what="FFmpeg 9")
                 assert_same(source, played(tmp_path / "five"), skipped_s=JOINING_S, what="FFmpeg 5.1")
                 assert_same(source, played(tmp_path / "far"), skipped_s=JOINING_S, what="FFmpeg 9 at the second relay")
@@ -92,15 +92,17 @@ def test_enhanced_rtmp_arrives_bit_exact_at_a_second_relay(
     path = make(made)
     with relay(tmp_path, stream_table("hop", "second")) as second:
         targets = {"second": f"rtmp://127.0.0.1:{second.port}/live"}
-        with relay(tmp_path, stream_table("town", KEY, targets=targets)) as first:
-            with publisher(first.publish_url(KEY), path) as encoder:
-                wait_live(first, "town")
-                wait_live(second, "hop")
-                with (
-                    player(first.play_url("town"), tmp_path / "near") as near,
-                    player(second.play_url("hop"), tmp_path / "far") as far,
-                ):
-                    finish(encoder, near, far)
+        with (
+            relay(tmp_path, stream_table("town", KEY, targets=targets)) as first,
+            publisher(first.publish_url(KEY), path) as encoder,
+        ):
+            wait_live(first, "town")
+            wait_live(second, "hop")
+            with (
+                player(first.play_url("town"), tmp_path / "near") as near,
+                player(second.play_url("hop"), tmp_path / "far") as far,
+            ):
+                finish(encoder, near, far)
 
     assert_same(framehash(path), played(tmp_path / "near"), skipped_s=JOINING_S, what="player")
     assert_same(framehash(path), played(tmp_path / "far"), skipped_s=JOINING_S, what="player at the second relay")
@@ -119,7 +121,7 @@ def test_time_may_pass_the_ends_of_its_fields(tmp_path: Path, small: Path, offse
                 wait_live(running, "town")
                 with player(running.play_url("town"), tmp_path / "played") as watching:
                     finish(encoder, watching)
-        assert_same(framehash(small), framehash(platform.finished("out")), what=f"nginx-rtmp across {edge}")
+        assert_same(framehash(small), recorded(platform.finished("out")), what=f"nginx-rtmp across {edge}")
     assert_same(framehash(small), played(tmp_path / "played"), skipped_s=JOINING_S, what=f"FFmpeg across {edge}")
 
 
@@ -138,22 +140,25 @@ def test_destinations_never_hurt_each_other(tmp_path: Path, full_hd: Path) -> No
             "wrong": f"rtmp://127.0.0.1:{refusing.port}/live",
             "nobody": f"rtmp://127.0.0.1:{free_port()}/live",
         }
-        with relay(tmp_path, stream_table("town", KEY, targets=targets)) as running:
-            with publisher(running.publish_url(KEY), full_hd) as encoder:
-                wait_live(running, "town")
-                with player(running.play_url("town"), tmp_path / "played") as watching:
-                    wait_for(lambda: list(doomed.directory.glob("doomed*")), "publish to the doomed destination")
-                    time.sleep(0.7)
-                    doomed.program.signal(signal.SIGKILL)
-                    frozen.program.signal(signal.SIGSTOP)
-                    doomed.program.wait()
-                    time.sleep(0.5)
-                    with nginx(tmp_path / "again", port=doomed_port) as back:
-                        finish(encoder, watching)
-                        states = {name: target_state(running, "town", name) for name in ("wrong", "nobody")}
-                        returned = framehash(back.finished("doomed"))
+        with (
+            relay(tmp_path, stream_table("town", KEY, targets=targets)) as running,
+            publisher(running.publish_url(KEY), full_hd) as encoder,
+        ):
+            wait_live(running, "town")
+            with player(running.play_url("town"), tmp_path / "played") as watching:
+                wait_for(lambda: list(doomed.directory.glob("doomed*")), "publish to the doomed destination")
+                time.sleep(0.7)
+                doomed.program.signal(signal.SIGKILL)
+                frozen.program.signal(signal.SIGSTOP)
+                doomed.program.wait()
+                time.sleep(0.5)
+                with nginx(tmp_path / "again", port=doomed_port) as back:
+                    wait_for(lambda: list(back.directory.glob("doomed*")), "return to the destination")
+                    states = {name: target_state(running, "town", name) for name in ("wrong", "nobody")}
+                    finish(encoder, watching)
+                    returned = recorded(back.finished("doomed"))
         source = framehash(full_hd)
-        assert_same(source, framehash(good.finished("good")), what="the good destination")
+        assert_same(source, recorded(good.finished("good")), what="the good destination")
         assert_same(source, played(tmp_path / "played"), skipped_s=JOINING_S, what="the player")
         assert_same(source, returned, skipped_s=4, what="the destination that came back")
         assert states == {"wrong": "refused", "nobody": "backing-off"}
@@ -204,20 +209,22 @@ def test_a_wrong_key_is_said_to_the_encoder_which_gives_up(
 
 
 def test_a_wrong_name_or_key_is_said_to_a_player_which_gives_up(tmp_path: Path, small: Path) -> None:
-    with relay(tmp_path, stream_table("town", KEY, play="look-here")) as running:
-        with publisher(running.publish_url(KEY), small):
-            wait_live(running, "town")
-            for name in ("nowhere", "town", "town?key=wrong"):
-                with (
-                    player(running.play_url(name), tmp_path / "nothing") as watching,
-                    rtmpdump(running.play_url(name), tmp_path / "nothing.flv") as dump,
-                ):
-                    assert watching.wait(8) != 0
-                    assert dump.wait(8) != 0
-                assert "Server error" in watching.text, watching.text
-                assert "NetStream.Play" in dump.text, dump.text
-            with player(running.play_url("town?key=look-here"), tmp_path / "played", "-t", "1") as watching:
-                finish(watching)
+    with (
+        relay(tmp_path, stream_table("town", KEY, play="look-here")) as running,
+        publisher(running.publish_url(KEY), small),
+    ):
+        wait_live(running, "town")
+        for name in ("nowhere", "town", "town?key=wrong"):
+            with (
+                player(running.play_url(name), tmp_path / "nothing") as watching,
+                rtmpdump(running.play_url(name), tmp_path / "nothing.flv") as dump,
+            ):
+                assert watching.wait(8) != 0
+                assert dump.wait(8) != 0
+            assert "Server error" in watching.text, watching.text
+            assert "NetStream.Play" in dump.text, dump.text
+        with player(running.play_url("town?key=look-here"), tmp_path / "played", "-t", "1") as watching:
+            finish(watching)
 
 
 def test_rtmps_works_with_certificate_checks_on(tmp_path: Path, full_hd: Path, certificates: Certificates) -> None:
@@ -225,15 +232,17 @@ def test_rtmps_works_with_certificate_checks_on(tmp_path: Path, full_hd: Path, c
     with relay(tmp_path, stream_table("hop", "second"), certificates=certificates) as second:
         table = stream_table("town", KEY, targets={"second": f"rtmps://localhost:{second.tls_port}/live"})
         table += f'ca_file = "{certificates.ca}"\n'
-        with relay(tmp_path, table, certificates=certificates) as first:
-            with publisher(first.publish_url(KEY, tls=True), full_hd, *verify) as encoder:
-                wait_live(first, "town")
-                wait_live(second, "hop")
-                with (
-                    player(first.play_url("town", tls=True), tmp_path / "near", *verify) as near,
-                    player(second.play_url("hop", tls=True), tmp_path / "far", *verify) as far,
-                ):
-                    finish(encoder, near, far)
+        with (
+            relay(tmp_path, table, certificates=certificates) as first,
+            publisher(first.publish_url(KEY, tls=True), full_hd, *verify) as encoder,
+        ):
+            wait_live(first, "town")
+            wait_live(second, "hop")
+            with (
+                player(first.play_url("town", tls=True), tmp_path / "near", *verify) as near,
+                player(second.play_url("hop", tls=True), tmp_path / "far", *verify) as far,
+            ):
+                finish(encoder, near, far)
 
     assert_same(framehash(full_hd), played(tmp_path / "near"), skipped_s=JOINING_S, what="player over TLS")
     assert_same(framehash(full_hd), played(tmp_path / "far"), skipped_s=JOINING_S, what="player behind a push over TLS")
@@ -253,28 +262,30 @@ def test_a_destination_with_an_unknown_certificate_never_gets_the_key(
 def test_sigterm_ends_everything_in_order_within_five_seconds(tmp_path: Path, made: Path) -> None:
     source = sources.small_h264_aac(made, 20)
     with nginx(tmp_path) as platform:
-        with relay(tmp_path, stream_table("town", KEY, targets={"out": platform.url})) as running:
-            with publisher(running.publish_url(KEY), source) as encoder:
-                wait_live(running, "town")
-                with (
-                    player(running.play_url("town"), tmp_path / "played") as watching,
-                    rtmpdump(running.play_url("town"), tmp_path / "dump.flv") as dump,
-                ):
-                    wait_for(lambda: (tmp_path / "dump.flv").exists() and list(platform.directory.iterdir()), "media")
-                    time.sleep(1.5)
-                    running.program.signal(signal.SIGTERM)
-                    began = time.monotonic()
-                    code = running.program.wait(8)
-                    took = time.monotonic() - began
-                    assert watching.wait(5) == 0, watching.tail
-                    assert dump.wait(5) == 0, dump.tail
-                    assert encoder.wait(5) != 0
-        recorded = framehash(platform.finished("out"))
+        with (
+            relay(tmp_path, stream_table("town", KEY, targets={"out": platform.url})) as running,
+            publisher(running.publish_url(KEY), source) as encoder,
+        ):
+            wait_live(running, "town")
+            with (
+                player(running.play_url("town"), tmp_path / "played") as watching,
+                rtmpdump(running.play_url("town"), tmp_path / "dump.flv") as dump,
+            ):
+                wait_for(lambda: (tmp_path / "dump.flv").exists() and list(platform.directory.iterdir()), "media")
+                time.sleep(1.5)
+                running.program.signal(signal.SIGTERM)
+                began = time.monotonic()
+                code = running.program.wait(8)
+                took = time.monotonic() - began
+                assert watching.wait(5) == 0, watching.tail
+                assert dump.wait(5) == 0, dump.tail
+                assert encoder.wait(5) != 0
+        received = recorded(platform.finished("out"))
         assert "deleteStream" in platform.program.text, platform.program.tail
 
     assert code == 0, running.program.tail
     assert took <= 5
-    assert_same(framehash(source), recorded, cut_s=20, what="nginx-rtmp until SIGTERM")
+    assert_same(framehash(source), received, cut_s=20, what="nginx-rtmp until SIGTERM")
     assert_same(framehash(source), played(tmp_path / "played"), skipped_s=JOINING_S, cut_s=20, what="player")
 
 

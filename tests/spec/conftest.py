@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.harness import relay, stream_table
-from tests.spec.server import CONFIG, FOREIGN, WITNESS_KEY, WITNESS_STREAM, Server, key_of, stream_of
 from tests.spec.peer import Witness
+from tests.spec.server import CONFIG, FOREIGN, WITNESS_KEY, WITNESS_STREAM, Server, key_of, stream_of
 
 CASES_AT_MOST = 2500
 

@@ -162,5 +162,6 @@ def missing_in_order(wanted: tuple[tuple[int, int | None, bytes], ...], got: lis
                 break
         else:
             have = [(kind, time, len(body), body[:12].hex()) for kind, time, body in got[-8:]]
-            return f"type {kind} at {timestamp} ms, {len(body)} bytes ({body[:12].hex()}) did not come out; the last were {have}"
+            lost = f"type {kind} at {timestamp} ms, {len(body)} bytes ({body[:12].hex()})"
+            return f"{lost} did not come out; the last were {have}"
     return ""

@@ -7,6 +7,7 @@ import socket
 import struct
 import threading
 import time
+from typing import ClassVar
 
 from tests.spec import dialogue, wire
 from tests.spec.model import Phase
@@ -22,6 +23,9 @@ def source_address(number: int) -> str:
 class SocketLink(dialogue.Link):
     """A connection over TCP. `listen` waits for at most *patience* seconds."""
 
+    opened: ClassVar[list[SocketLink]] = []
+    """Every link that was made; who made them may close them all."""
+
     def __init__(self, address: Address, source: str = "127.0.0.1", *, patience: float = 3.0, buffer: int = 0) -> None:
         super().__init__()
         self.source = source
@@ -33,6 +37,7 @@ class SocketLink(dialogue.Link):
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.bind((source, 0))
         self.socket.settimeout(10)
+        self.opened.append(self)
         self.socket.connect(address)
 
     def send(self, data: bytes, size: int = 0) -> None:
@@ -60,7 +65,7 @@ class SocketLink(dialogue.Link):
         """After a failed send, read what the server said before it closed."""
         while not self.closed and self._receive(0.5):
             pass
-        self.closed = True
+        self.close()
 
     def rest(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -82,17 +87,19 @@ class SocketLink(dialogue.Link):
         except (TimeoutError, BlockingIOError):
             return False
         except OSError:
-            self.closed = self.reset = True
+            self.reset = True
+            self.close()
             return False
         if not data:
-            self.closed = True
+            self.close()
             return False
         self.heard += self.ear.hear(data)
         return True
 
     def abort(self) -> None:
         """Close with RST."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if not self.closed:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close()
 
     def close(self) -> None:

@@ -6,14 +6,14 @@ as the play name (nginx-rtmp does); then nothing is known of its log and its mem
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass
 
 from tests.integration.harness import Relay, wait_for
-from tests.spec import wire
+from tests.spec import dialogue, wire
 from tests.spec.model import Case, Outcome, Phase, Wait, verdict
 from tests.spec.peer import Address, SocketLink, Viewer, Witness, source_address
-from tests.spec import dialogue
 
 FOREIGN = os.environ.get("RTMP_SPEC_TARGET", "")
 WITNESS_KEY = "spec-publish-key-wtns"
@@ -25,6 +25,7 @@ CONFIG = """
 [limits]
 handshake_s = 2
 command_s = 4
+publish_idle_s = 3
 """
 
 
@@ -163,7 +164,7 @@ def _check_times(media: list[tuple[int, int, bytes]], max_step: int | None) -> l
     faults = []
     for kind in (wire.AUDIO, wire.VIDEO):
         times = [time for have, time, body in media if have == kind and _is_frame(body)]
-        steps = [(after - before + 2**31) % 2**32 - 2**31 for before, after in zip(times, times[1:], strict=False)]
+        steps = [(after - before + 2**31) % 2**32 - 2**31 for before, after in itertools.pairwise(times)]
         if any(step <= 0 for step in steps):
             faults.append(f"type {kind}: time steps {min(steps)} ms")
         if max_step is not None and any(step > max_step for step in steps):

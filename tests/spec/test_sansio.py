@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import tracemalloc
 
 import pytest
 
+from relay.rtmp.chunks import ChunkReader
 from relay.rtmp.errors import RemoteProtocolError
 from relay.rtmp.events import ConnectRequested, Event, Message, PlayRequested, PublishRequested
 from relay.rtmp.server import ServerConnection
@@ -124,7 +126,7 @@ def cuts(case: Case) -> list[int]:
 @pytest.mark.parametrize("case", [case for case in CASES if case.sansio], ids=lambda case: case.id)
 def test_bad_input_ends_as_the_catalogue_says(case: Case) -> None:
     for size in cuts(case):
-        link, outcome, complaint = play_out(case, size)
+        _link, outcome, complaint = play_out(case, size)
 
         wrong = verdict(case.expect, outcome) or complaint
         assert not wrong, f"{case.title} (cut into {size or 'one piece'}): {wrong}"
@@ -143,6 +145,34 @@ def test_bad_input_holds_no_more_memory_than_the_catalogue_says(case: Case) -> N
         tracemalloc.stop()
 
     assert peak < case.memory
+
+
+@pytest.mark.parametrize("edge", [2**31, 2**32], ids=["31-bit", "32-bit"])
+def test_038_acknowledgements_count_on_past_the_ends_of_their_field(edge: int) -> None:
+    link = CoreLink()
+    dialogue.reach(link, Phase.LIVE)
+    reader = _reader_of(link.core)
+    reader.bytes_received = edge - 50_000
+    link.send(wire.control(wire.WINDOW_ACK_SIZE, (20_000).to_bytes(4, "big")))
+    for number in range(1, 60):
+        link.rest(0.2)
+        link.send(wire.audio(wire.sound(bytes(2000)), number))
+
+    totals = [int.from_bytes(heard.body, "big") for heard in link.heard if heard.type_id == wire.ACK]
+    assert totals, "no acknowledgement at all"
+    steps = [(after - before) % 2**32 for before, after in itertools.pairwise(totals)]
+    assert all(step < 100_000 for step in steps)
+    assert len(link.media) == 59 + 5
+    # Past 2^32 the count goes on modulo 2^32, or from 0 as SRS and nginx-rtmp have it for encoders that stall there.
+    assert totals[-1] < 200_000 if edge == 2**32 else totals[-1] > edge
+
+
+def _reader_of(core: ServerConnection) -> ChunkReader:
+    """The chunk reader of a connection: the only way to have received 4 GiB without sending them."""
+    names = {name for kind in type(core).__mro__ for name in getattr(kind, "__slots__", ())} | set(
+        getattr(core, "__dict__", {})
+    )
+    return next(part for name in names if isinstance(part := getattr(core, name, None), ChunkReader))
 
 
 def test_every_number_of_the_catalogue_is_checked_somewhere() -> None:
