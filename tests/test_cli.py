@@ -1,0 +1,198 @@
+"""The operator's command line."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from relay import cli
+from relay.cli import main
+
+GOOD = """
+[plugins.streamkeys]
+[streams.a.streamkeys]
+primary = { env = "RELAY_TEST_KEY" }
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "relay.toml"
+
+
+def run(*arguments: str | Path) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("option", [(), ("--config",), ("-c",)])
+def test_a_good_file_is_ok(
+    option: tuple[str, ...], file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RELAY_TEST_KEY", "a-key-that-is-long-enough")
+    file.write_text(GOOD)
+    code = run("check-config", *option, file)
+    out, err = capsys.readouterr()
+
+    assert (code, err) == (0, "")
+    assert out == f"{file}: OK (1 plugins, 1 streams)\n"
+
+
+def test_the_built_in_configuration_is_ok(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("check-config") == 0
+    assert capsys.readouterr() == ("built-in configuration: OK (1 plugins, 0 streams)\n", "")
+
+
+def test_every_error_is_printed_and_the_exit_code_is_2(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text("[limits]\nconnection = 1\n[plugins.streamkeys]\nanykey = 'off'\n[streams.a.streamkey]\n")
+    code = run("check-config", file)
+    out, err = capsys.readouterr()
+
+    assert (code, out) == (2, "")
+    assert err.splitlines() == [
+        f'{file}:2: limits.connection: unknown key (did you mean "connections"?)',
+        f'{file}:4: plugins.streamkeys.anykey: unknown key (did you mean "any_key"?)',
+        f"{file}:5: streams.a.streamkey: nothing reads this table; the tables of a stream belong to enabled plugins "
+        '(did you mean "streamkeys"?)',
+    ]
+
+
+def test_a_syntax_error_is_one_line_with_its_place(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text("[limits]\nhandshake_s = 10s\n")
+
+    assert run("check-config", file) == 2
+    assert capsys.readouterr().err.startswith(f"{file}:2: not valid TOML: ")
+
+
+def test_a_missing_file_is_an_error_not_a_traceback(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("check-config", file) == 2
+    assert capsys.readouterr().err == f"{file}:1: cannot be read: No such file or directory\n"
+
+
+def test_a_secret_that_is_not_on_this_machine_is_a_warning(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text(GOOD)
+
+    assert run("check-config", file) == 0
+    assert capsys.readouterr().err == (
+        f"{file}:4: warning: streams.a.streamkeys.primary: the environment variable RELAY_TEST_KEY is not set\n"
+    )
+
+
+def test_a_secret_in_the_file_is_a_warning_that_does_not_show_it(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text("[plugins.streamkeys]\n[streams.a.streamkeys]\nprimary = 'canary-key-000000001'\n")
+    file.chmod(0o644)
+    code = run("check-config", file)
+    err = capsys.readouterr().err
+
+    assert code == 0
+    assert err.splitlines() == [
+        f"{file}:3: warning: streams.a.streamkeys.primary: the secret itself stands in this file; "
+        'better { env = "NAME" } or { file = "PATH" }',
+        f"{file}:1: warning: holds secrets and can be read by everybody on this machine (chmod 600)",
+    ]
+
+
+def test_a_file_without_anybody_who_decides_is_a_warning(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text("")
+
+    assert run("check-config", file) == 0
+    assert "no enabled plugin decides who may publish" in capsys.readouterr().err
+
+
+def test_what_only_a_plugin_sees_is_found_too(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text("[plugins.streamkeys]\n[streams.a.streamkeys]\nx = 'same-key-00000001'\ny = 'same-key-00000001'\n")
+    code = run("check-config", file)
+    err = capsys.readouterr().err
+
+    assert code == 2
+    assert f"{file}:4: streams.a.streamkeys.y: the same key as a.x[0]" in err
+    assert "same-key-0" not in err
+
+
+def test_a_terminal_cannot_be_driven_by_a_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text('"\\u001b[2J\\n" = 1\n')
+
+    assert run("check-config", file) == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_the_plugins_that_are_installed_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("plugins", "--json") == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+
+    assert rows["streamkeys"]["distribution"] == "rtmp-relay"
+    assert set(rows["streamkeys"]["hooks"]) == {"authorize_publish", "authorize_play"}
+    assert run("plugins") == 0
+    assert "streamkeys" in capsys.readouterr().out
+
+
+def test_the_schema_describes_core_and_plugins(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("config-schema") == 0
+    schema = json.loads(capsys.readouterr().out)
+    definitions = schema["$defs"]
+    streamkeys = schema["properties"]["plugins"]["properties"]["streamkeys"]["$ref"].rpartition("/")[2]
+    per_stream = schema["properties"]["streams"]["additionalProperties"]["properties"]["streamkeys"]["$ref"]
+
+    assert schema["properties"]["listen"]["type"] == "array"
+    assert "chunk" in str(definitions["Limits"]["properties"]["chunk_streams"]["description"]).lower()
+    assert set(definitions[streamkeys]["properties"]) == {"any_key", "unknown", "min_length"}
+    assert "play" in definitions[per_stream.rpartition("/")[2]]["properties"]
+
+
+@pytest.mark.parametrize("line", ["my-key\n", "my-key", "my-key\r\n"])
+def test_hash_key_prints_what_the_configuration_takes(
+    line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(line))
+
+    assert run("hash-key") == 0
+    assert capsys.readouterr().out == f"sha256:{hashlib.sha256(b'my-key').hexdigest()}\n"
+
+
+def test_hash_key_without_a_key_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
+
+    assert run("hash-key") == 2
+
+
+def test_run_hands_over_to_twistd(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setenv("RELAY_TEST_KEY", "a-key-that-is-long-enough")
+    monkeypatch.setattr(sys, "argv", ["rtmp-relay"])
+    monkeypatch.setattr(cli.twistd, "run", lambda: started.append(sys.argv[1:]))
+    file.write_text(GOOD)
+
+    assert run("run", "--config", file) == 0
+    assert run("run") == 0
+    assert started == [
+        ["--nodaemon", "--pidfile=", "rtmp-relay", "--config", str(file)],
+        ["--nodaemon", "--pidfile=", "rtmp-relay"],
+    ]
+
+
+def test_run_does_not_start_with_a_wrong_file_or_without_its_secrets(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli.twistd, "run", lambda: pytest.fail("started"))
+    file.write_text("[limit]\n")
+    assert run("run", file) == 2
+    file.write_text(GOOD)
+
+    assert run("run", file) == 2
+    assert "RELAY_TEST_KEY is not set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["check-config", "a", "b"]])
+def test_a_wrong_command_line_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+
+    assert caught.value.code == 2
