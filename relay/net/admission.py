@@ -31,7 +31,7 @@ class _Address:
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """One admitted connection. `role` is None until it is authorised."""
+    """One admitted connection. `role` is None until it is authorised; *address* is what it is counted as."""
 
     address: str
     role: Role | None = None
@@ -55,7 +55,8 @@ class Admission:
             return "limit.connections"
         if self.unauthenticated >= limits.unauthenticated:
             return "limit.unauthenticated"
-        known = self._remember(address, now)
+        key = _counted_as(address)
+        known = self._remember(key, now)
         if known.unauthenticated >= limits.unauthenticated_per_ip:
             return "limit.unauthenticated_per_ip"
         if not self._take_token(address, known, now):
@@ -63,7 +64,7 @@ class Admission:
         known.unauthenticated += 1
         self.connections += 1
         self.unauthenticated += 1
-        return Ticket(address)
+        return Ticket(key)
 
     def authorize(self, ticket: Ticket, role: Role) -> str | None:
         """Turn an admitted connection into a publisher or player; return the reason code when there is no room."""
@@ -107,7 +108,7 @@ class Admission:
         Five a minute are free (people mistype); after that the delay doubles from 1 s. It stays below the command
         deadline, so a guesser holds one of its few connections instead of guessing.
         """
-        known = self._remember(address, now)
+        known = self._remember(_counted_as(address), now)
         known.failures = max(0.0, known.failures - (now - known.failed_at) / 12.0) + 1.0
         known.failed_at = now
         excess = int(known.failures) - 5
@@ -152,6 +153,19 @@ class Admission:
         known = self._addresses.get(ticket.address)
         if known is not None and known.unauthenticated > 0:
             known.unauthenticated -= 1
+
+
+def _counted_as(address: str) -> str:
+    """What *address* is counted as: an IPv6 host is given a whole /64, and IPv4 may come in IPv6 clothes."""
+    if ":" not in address:
+        return address
+    try:
+        parsed = ipaddress.IPv6Address(address)
+    except ValueError:
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.IPv6Address(int(parsed) >> 64 << 64))
 
 
 def is_loopback(address: str) -> bool:
