@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 
 MAX_REST_S = 0.2
 """The load rule never delays a flush longer than this, so p99 latency stays bounded at the edge of capacity."""
@@ -22,6 +23,8 @@ MAX_REST_S = 0.2
 
 class Flusher:
     """Runs each registered flush once per flush moment."""
+
+    log = Logger(namespace="relay.flusher")
 
     def __init__(self, clock: IReactorTime, merge_ms: int = 0) -> None:
         self._clock = clock
@@ -50,7 +53,10 @@ class Flusher:
         due, self._due = self._due, []
         started = self._clock.seconds()
         for flush in due:
-            flush()
+            try:
+                flush()
+            except Exception:  # one stream's flush must not cost the others theirs
+                self.log.failure("a flush failed")
         ended = self._clock.seconds()
         took = ended - started
         self._not_before = ended + min(took, MAX_REST_S)

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
+
+from relay.net.flusher import MAX_REST_S, Flusher
+
+
+class Work:
+    """A flush that takes time on a clock."""
+
+    def __init__(self, clock: Clock, takes: float = 0.0) -> None:
+        self.clock = clock
+        self.takes = takes
+        self.at: list[float] = []
+
+    def __call__(self) -> None:
+        self.at.append(self.clock.seconds())
+        self.clock.rightNow += self.takes
+
+
+@pytest.fixture
+def clock() -> Clock:
+    clock = Clock()
+    clock.advance(100)
+    return clock
+
+
+def test_everything_that_registered_is_flushed_once_at_the_end_of_the_turn(clock: Clock) -> None:
+    flusher, first, second = Flusher(clock), Work(clock), Work(clock)
+    flusher.add(first)
+    flusher.add(second)
+    assert first.at == []
+
+    clock.advance(0)
+    clock.advance(5)
+
+    assert (first.at, second.at) == ([100], [100])
+    assert flusher.flushes == 1
+
+
+def test_what_registers_during_a_flush_waits_for_the_next(clock: Clock) -> None:
+    flusher = Flusher(clock)
+    calls: list[str] = []
+
+    def again() -> None:
+        calls.append("first")
+        flusher.add(lambda: calls.append("second"))
+
+    flusher.add(again)
+    flusher.flush_now()
+    assert calls == ["first"]
+
+    clock.advance(0)
+    assert calls == ["first", "second"]
+
+
+@pytest.mark.parametrize(("wait", "flushed"), [(0.049, []), (0.050, [100.05])])
+def test_merging_collects_for_that_long(clock: Clock, wait: float, flushed: list[float]) -> None:
+    flusher, work = Flusher(clock, merge_ms=50), Work(clock)
+    flusher.add(work)
+
+    clock.advance(wait)
+
+    assert work.at == flushed
+
+
+def test_a_busy_relay_rests_as_long_as_it_flushed(clock: Clock) -> None:
+    flusher, slow, next_one = Flusher(clock), Work(clock, takes=0.1), Work(clock)
+    flusher.add(slow)
+    clock.advance(0)
+    assert clock.seconds() == 100.1
+
+    flusher.add(next_one)
+    clock.advance(0.099)
+    assert next_one.at == []
+    clock.advance(0.002)
+
+    assert next_one.at == [pytest.approx(100.201)]
+    assert flusher.busy_s == pytest.approx(0.1)
+
+
+def test_the_rest_is_never_longer_than_its_cap(clock: Clock) -> None:
+    flusher, endless, next_one = Flusher(clock), Work(clock, takes=30.0), Work(clock)
+    flusher.add(endless)
+    clock.advance(0)
+
+    flusher.add(next_one)
+    clock.advance(MAX_REST_S)
+
+    assert len(next_one.at) == 1
+
+
+def test_an_idle_relay_does_not_rest(clock: Clock) -> None:
+    flusher, slow, later = Flusher(clock), Work(clock, takes=0.1), Work(clock)
+    flusher.add(slow)
+    clock.advance(0)
+    clock.advance(1)
+
+    flusher.add(later)
+    clock.advance(0)
+
+    assert len(later.at) == 1
+
+
+def test_flush_now_does_not_wait_and_leaves_nothing_behind(clock: Clock) -> None:
+    flusher, work = Flusher(clock, merge_ms=50), Work(clock)
+    flusher.flush_now()
+    flusher.add(work)
+
+    flusher.flush_now()
+
+    assert work.at == [100]
+    assert clock.getDelayedCalls() == []
+
+
+class FailureTests(TestCase):
+    def test_one_that_raises_does_not_keep_the_others_from_being_flushed(self) -> None:
+        clock = Clock()
+        flusher, good = Flusher(clock), Work(clock)
+        flusher.add(_raising(RuntimeError("broken")))
+        flusher.add(good)
+
+        clock.advance(0)
+
+        assert len(good.at) == 1
+        assert len(self.flushLoggedErrors(RuntimeError)) == 1
+        flusher.add(good)
+        clock.advance(1)
+        assert len(good.at) == 2
+
+
+def _raising(error: Exception) -> Callable[[], None]:
+    def flush() -> None:
+        raise error
+
+    return flush
