@@ -60,6 +60,8 @@ class Watch(Service):
         seconds = min(now - self._last, MAX_TICK_S)
         self._last = now
         for watched in tuple(self._watched):
+            if watched not in self._watched:
+                continue  # the tick of another one ended it
             try:
                 watched.tick(seconds)
             except Exception:
