@@ -6,20 +6,27 @@ A target is *url* and *key*, never one string: YouTube's backup wants its query 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from OpenSSL import SSL
-from twisted.internet._sslverify import IOpenSSLTrustRoot  # the only way to add a CA beside the system's
+from OpenSSL.crypto import X509
+from twisted.internet._idna import _idnaBytes
+from twisted.internet._sslverify import (
+    ClientTLSOptions,  # optionsForClientTLS does not let us note why a certificate is not accepted
+    IOpenSSLTrustRoot,  # the only way to add a CA beside the system's
+)
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
-from twisted.internet.ssl import TLSVersion, optionsForClientTLS, platformTrust
+from twisted.internet.ssl import CertificateOptions, TLSVersion, platformTrust
 from zope.interface import implementer
 
 from relay.errors import ConfigError
-from relay.secret import Secret
+from relay.secret import Secret, redact_url
 
 DEFAULT_PORTS = {"rtmp": 1935, "rtmps": 443}
 
@@ -33,7 +40,7 @@ class RtmpUrl:
     port: int
     app: Secret
     display: str
-    """scheme://host[:port]/app without the query: safe to print."""
+    """scheme://host[:port]/app, without what follows and may be a key that was pasted there: safe to print."""
 
     @property
     def tls(self) -> bool:
@@ -43,8 +50,7 @@ class RtmpUrl:
     @property
     def authority(self) -> str:
         """``host[:port]`` with the port left out when it is the scheme's own: Facebook refuses a tcUrl with :443."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+        return _authority(self.scheme, self.host, self.port)
 
     @property
     def tc_url(self) -> Secret:
@@ -62,31 +68,38 @@ def parse_url(text: str, path: str = "url") -> RtmpUrl:
     except ValueError as error:
         raise ConfigError(path, "not an address; write rtmps://HOST[:PORT]/APP") from error
     if parts.scheme not in DEFAULT_PORTS:
-        raise ConfigError(path, f"must start with rtmp:// or rtmps:// (got {parts.scheme or 'no'} scheme)")
+        raise ConfigError(path, "must start with rtmp:// or rtmps://")
     if not parts.hostname:
         raise ConfigError(path, "names no host; write rtmps://HOST[:PORT]/APP")
     if parts.username is not None:
         raise ConfigError(path, "holds a user name or password; put secrets in `key`")
     if parts.fragment:
         raise ConfigError(path, "holds a '#'; put what follows it in `key`")
+    if port == 0:
+        raise ConfigError(path, "port 0 cannot be connected to")
+    if not _is_host(parts.hostname):
+        raise ConfigError(path, "the host name is none: letters, digits and hyphens between dots, or an IP address")
     app = parts.path.strip("/")
     if not app:
         raise ConfigError(path, "names no app; write rtmps://HOST[:PORT]/APP, for example /live")
     query = f"?{parts.query}" if parts.query else ""
-    url = RtmpUrl(
-        scheme=parts.scheme,
-        host=parts.hostname,
-        port=DEFAULT_PORTS[parts.scheme] if port is None else port,
-        app=Secret(app + query),
-        display="",
-    )
-    return RtmpUrl(
-        scheme=url.scheme,
-        host=url.host,
-        port=url.port,
-        app=url.app,
-        display=f"{url.scheme}://{url.authority}/{app}",
-    )
+    number = DEFAULT_PORTS[parts.scheme] if port is None else port
+    shown = redact_url(f"{parts.scheme}://{_authority(parts.scheme, parts.hostname, number)}/{app}")
+    return RtmpUrl(scheme=parts.scheme, host=parts.hostname, port=number, app=Secret(app + query), display=shown)
+
+
+def _is_host(host: str) -> bool:
+    if isIPAddress(host) or isIPv6Address(host):
+        return True
+    try:
+        return bool(_idnaBytes(host))  # the rule that HostnameEndpoint goes by
+    except UnicodeError:
+        return False
+
+
+def _authority(scheme: str, host: str, port: int) -> str:
+    host = f"[{host}]" if ":" in host else host
+    return host if port == DEFAULT_PORTS[scheme] else f"{host}:{port}"
 
 
 @implementer(IOpenSSLTrustRoot)
@@ -101,8 +114,18 @@ class SystemAndFile:
         context.load_verify_locations(str(self._ca_file))
 
 
-def endpoint_for(reactor: Any, url: RtmpUrl, *, ca_file: Path | None, timeout_s: float) -> IStreamClientEndpoint:
+def endpoint_for(
+    reactor: Any,
+    url: RtmpUrl,
+    *,
+    ca_file: Path | None,
+    timeout_s: float,
+    on_bad_certificate: Callable[[int], None] = lambda _: None,
+) -> IStreamClientEndpoint:
     """Return an endpoint that resolves, connects and, for rtmps, verifies certificate chain and host name.
+
+    *on_bad_certificate* is told OpenSSL's number for what is wrong with a certificate: the Failure that follows says
+    only that it was not accepted.
 
     Raises ConfigError when *ca_file* cannot be used.
     """
@@ -111,12 +134,25 @@ def endpoint_for(reactor: Any, url: RtmpUrl, *, ca_file: Path | None, timeout_s:
         return plain
     trust = platformTrust() if ca_file is None else SystemAndFile(ca_file)
     try:
-        options = optionsForClientTLS(
-            url.host,
-            trustRoot=trust,
-            extraCertificateOptions={"raiseMinimumTo": TLSVersion.TLSv1_2},
-        )
+        context = CertificateOptions(trustRoot=trust, raiseMinimumTo=TLSVersion.TLSv1_2).getContext()
     except SSL.Error as error:
         raise ConfigError("ca_file", f"{ca_file} is not a file of PEM certificates") from error
+    options = ClientTLSOptions(lambda _protocol: _NotingConnection(context, on_bad_certificate), url.host)
     endpoint: IStreamClientEndpoint = wrapClientTLS(options, plain)
     return endpoint
+
+
+class _NotingConnection(SSL.Connection):
+    """Notes why a certificate is not accepted. The verdict is Twisted's."""
+
+    def __init__(self, context: SSL.Context, note: Callable[[int], None]) -> None:
+        super().__init__(context, None)
+        self._note = note
+
+    def set_verify(self, mode: int, callback: Any = None) -> None:
+        def noting(connection: SSL.Connection, certificate: X509, error: int, depth: int, ok: int) -> bool:
+            if not ok:
+                self._note(error)
+            return bool(ok if callback is None else callback(connection, certificate, error, depth, ok))
+
+        super().set_verify(mode, noting)
