@@ -12,7 +12,9 @@ pinned by a test. A plugin is a class::
         @hookimpl
         def on_event(self, event: Event) -> None: ...
 
-and an entry point ``greeting = "relay_greeting:GreetingPlugin"`` in the group ``rtmp_relay``.
+The constructor checks and keeps, it opens nothing: `rtmp-relay check-config` builds plugins too. What runs is started
+by the services that it returns. An entry point ``greeting = "relay_greeting:GreetingPlugin"`` in the group
+``rtmp_relay`` makes it known.
 """
 
 from __future__ import annotations

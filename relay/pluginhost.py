@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from relay.config import Config
-from relay.config_file import ConfigFileError, Problem
+from relay.config_file import ConfigFileError
 from relay.context import Context, Push
 from relay.decisions import Allow, Decision, Deny, PlayRequest, PublishRequest
 from relay.errors import ConfigError, PluginError
@@ -38,7 +38,7 @@ from relay.hookcalls import (
 from relay.hookspecs import StreamInfo
 from relay.log import RateLimited
 from relay.pluginfind import PluginClass, installed_plugins, new_plugin_manager
-from relay.plugintables import Installed, PluginTables, read_tables, resolve_secrets
+from relay.plugintables import Installed, PluginTables, plugin_problem, read_tables, resolve_secrets
 from relay.rtmp.names import is_public_name
 from relay.stream.sinks import Sink
 
@@ -133,7 +133,7 @@ class PluginHost:
             try:
                 built.append(self._build(table, config, manager))
             except ConfigError as error:
-                problems.append(_plugin_problem(config, table.plugin.name, error))
+                problems.append(plugin_problem(config, table.plugin.name, error))
         if problems:
             raise ConfigFileError(problems)
         manager.check_pending()
@@ -332,14 +332,9 @@ class PluginHost:
                 stats.seconds += self._clock.seconds() - started
 
         running = Deferred.fromCoroutine(run())
-        if not running.called:
-            plugin.background.add(running)
-            running.addBoth(self._forget, plugin, running)
+        plugin.background.add(running)
+        running.addBoth(lambda _: plugin.background.discard(running))
         return running
-
-    def _forget(self, result: T, plugin: Plugin, running: Deferred[None]) -> T:
-        plugin.background.discard(running)
-        return result
 
     def stop(self) -> None:
         """Cancel what plugins run in the background."""
@@ -403,11 +398,3 @@ class PluginHost:
 
 def _is_valid(allow: Allow) -> bool:
     return is_public_name(allow.stream_name) and is_public_name(allow.feed) and "/" not in allow.feed
-
-
-def _plugin_problem(config: Config, name: str, error: ConfigError) -> Problem:
-    """Give a plugin's ConfigError its line. A path of the plugin's own table may be given without the table's name."""
-    path = error.path
-    if not path.startswith((f"plugins.{name}", "streams.")):
-        path = f"plugins.{name}.{path}" if path else f"plugins.{name}"
-    return config.source.problem_at(path, error.message)

@@ -182,3 +182,11 @@ def _readable_by_others(path: Path) -> bool:
         return bool(path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))
     except OSError:
         return False
+
+
+def plugin_problem(config: Config, name: str, error: ConfigError) -> Problem:
+    """Give a plugin's ConfigError its line. A path of the plugin's own table may be given without the table's name."""
+    path = error.path
+    if not path.startswith((f"plugins.{name}", "streams.")):
+        path = f"plugins.{name}.{path}" if path else f"plugins.{name}"
+    return config.source.problem_at(path, error.message)
