@@ -52,9 +52,9 @@ class SocketLink(dialogue.Link):
 
     def _push(self, view: memoryview) -> None:
         """Send while listening, so that a server that answers a lot never blocks us."""
-        self.socket.setblocking(False)
         until = time.monotonic() + 20
         while len(view) and not self.closed:
+            self.socket.setblocking(False)
             with contextlib.suppress(BlockingIOError):
                 view = view[self.socket.send(view) :]
                 continue
