@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -301,6 +302,12 @@ def relay(
         running = Relay(program, port, tls_port, http_port)
         wait_for(lambda: _ready(running), "readiness of the relay", 20)
         yield running
+    assert "Traceback" not in program.text, program.tail
+    leaked = [key for key in _KEY.findall(streams) if key in program.text]
+    assert not leaked, f"keys in the log: {leaked}"
+
+
+_KEY = re.compile(r'^(?:primary|backup|play) = "(.{8,})"$', re.MULTILINE)
 
 
 def _ready(running: Relay) -> bool:

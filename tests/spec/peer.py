@@ -111,7 +111,7 @@ class SocketLink(dialogue.Link):
 class Viewer:
     """A player that reads all the time, in a thread, and keeps what it got."""
 
-    def __init__(self, address: Address, stream: str, *, keep: bool = True, patience: float = 5.0) -> None:
+    def __init__(self, address: Address, stream: str, *, patience: float = 5.0) -> None:
         until = time.monotonic() + patience
         while True:
             self.link = SocketLink(address)
@@ -123,9 +123,9 @@ class Viewer:
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.02)
-        self.keep = keep
         self.media: list[tuple[int, int, bytes]] = []
-        self.arrived = 0.0
+        self.arrivals: list[float] = []
+        """When each of *media* arrived."""
         self.ended = False
         self._stop = False
         self._take()
@@ -139,9 +139,10 @@ class Viewer:
         self.ended = True
 
     def _take(self) -> None:
-        self.arrived = time.monotonic()
+        now = time.monotonic()
         for heard in self.link.heard:
             if heard.type_id in (wire.AUDIO, wire.VIDEO, wire.DATA):
+                self.arrivals.append(now)
                 self.media.append((heard.type_id, heard.timestamp, heard.body))
         self.link.heard.clear()
 
@@ -178,7 +179,6 @@ class Witness:
         self._thread.start()
         self.viewer = Viewer(address, stream)
         self._next: int | None = None
-        self._seen = 0
 
     def _publish(self) -> None:
         began = time.monotonic()
@@ -206,19 +206,17 @@ class Witness:
         return f"the good player has not got picture {target} after 3 s"
 
     def _read_numbers(self) -> str:
-        media = self.viewer.media
-        while self._seen < len(media):
-            kind, _, body = media[self._seen]
-            self._seen += 1
+        media, arrivals = self.viewer.media, self.viewer.arrivals
+        seen = len(media)
+        for (kind, _, body), arrived in zip(media[:seen], arrivals[:seen], strict=True):
             if kind != wire.VIDEO or len(body) != len(wire.picture(b"1234")):
                 continue
             number = int.from_bytes(body[-4:], "big")
             if self._next not in (None, number):
                 return f"the good player got picture {number} instead of {self._next}"
             self._next = number + 1
-            self.late_by = max(self.late_by, self.viewer.arrived - self.sent_at.get(number, self.viewer.arrived))
-        del media[: self._seen]
-        self._seen = 0
+            self.late_by = max(self.late_by, arrived - self.sent_at.pop(number, arrived))
+        del media[:seen], arrivals[:seen]
         return ""
 
     def close(self) -> None:

@@ -18,6 +18,8 @@ from tests.spec.peer import Address, SocketLink, Viewer, Witness, source_address
 FOREIGN = os.environ.get("RTMP_SPEC_TARGET", "")
 WITNESS_KEY = "spec-publish-key-wtns"
 WITNESS_STREAM = "spec-public-name-wtns"
+LATE_S = 0.5
+"""No case may hold up a good stream for longer; on a quiet machine it is a few milliseconds."""
 SLACK = 24 * 1024 * 1024
 """What allocator and interpreter may keep on top of a case's own bound."""
 
@@ -180,6 +182,9 @@ def _is_frame(body: bytes) -> bool:
 
 def _check_server(server: Server, case: Case, outcome: Outcome, source: str, before: int) -> list[str]:
     faults = [server.witness.check()]
+    late, server.witness.late_by = server.witness.late_by, 0.0
+    if late > LATE_S:
+        faults.append(f"a picture of the good publisher came {late * 1000:.0f} ms late")
     if server.relay is None:
         return faults
     lines = server.lines_about(source)
