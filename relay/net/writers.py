@@ -8,7 +8,7 @@ attributes; `has_unsent` falls back to "yes" when they are gone, which is slow a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IPullProducer, IPushProducer, ISSLTransport
@@ -18,6 +18,10 @@ Piece = bytes | memoryview
 
 MAX_PIECES = 512
 """Buffers per sendmsg call; Linux stops at 1024 (IOV_MAX)."""
+
+MAX_COPY = 128 * 1024
+"""Bytes handed to a TLS transport at a time. It encrypts into a copy of its own and takes everything it is given, so
+this is what a peer that does not read can make us hold; a whole GOP would be megabytes for each of them."""
 
 
 class Writer(Protocol):
@@ -128,7 +132,7 @@ class TransportWriter:
     def send(self, pieces: Sequence[Piece]) -> int:
         if self._paused:
             return 0
-        data = b"".join(pieces)
+        data = b"".join(_first(pieces, MAX_COPY))
         self._transport.write(data)
         return len(data)
 
@@ -150,6 +154,15 @@ class TransportWriter:
     def close(self) -> None:
         self._waiting = False
         self._transport.unregisterProducer()
+
+
+def _first(pieces: Iterable[Piece], count: int) -> Iterator[Piece]:
+    """Yield what makes up the first *count* bytes of *pieces*."""
+    for piece in pieces:
+        yield piece if len(piece) <= count else memoryview(piece)[:count]
+        count -= len(piece)
+        if count <= 0:
+            return
 
 
 def writer_for(transport: Any, on_writable: Callable[[], None]) -> Writer:
