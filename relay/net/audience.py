@@ -15,7 +15,10 @@ from relay.net.flusher import Flusher
 from relay.net.player import Player
 from relay.rtmp.framing import media_frame
 from relay.stream.gop import lead_video
-from relay.stream.ring import Ring
+from relay.stream.ring import Cursor, Ring
+
+SOUND_BACK_MS = 1000
+"""A stream of sound starts this far back, so that a joining player has something to play at once."""
 
 
 class Audience:
@@ -104,12 +107,17 @@ class Audience:
     def in_step(self, player: Player, send: Callable[[bytes], int]) -> None:
         """*player* has everything up to the ring's head; from now on it gets each flush directly."""
         if player in self.players:
+            self._waiting.discard(player)
             self._in_step[player] = send
 
     def out_of_step(self, player: Player) -> None:
         """*player* reads from the ring again, or not at all."""
         self._in_step.pop(player, None)
         self._waiting.discard(player)
+
+    def start(self) -> Cursor:
+        """Return the place where a player begins: the newest keyframe, or a moment back when all is sound."""
+        return self.ring.start(back_ms=SOUND_BACK_MS if self._lead is None else 0)
 
     def wake_at_keyframe(self, player: Player) -> None:
         """*player* has nothing to send until a keyframe arrives."""

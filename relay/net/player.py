@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 PUMP_BYTES = 256 * 1024
 """Bytes per sendmsg while catching up: a GOP in a few calls, without starving the others of the turn."""
 
-JOIN_BACK_MS = 1000
-"""An audio-only stream starts this far back, so that a joining player has something to play at once."""
-
 MAX_CONTROL = 64 * 1024
 """Control bytes that may wait for a stuck player; a peer that makes us answer more without reading is cut off."""
 
@@ -61,7 +58,7 @@ class Player:
 
     def start(self) -> None:
         """Begin at the newest keyframe of the ring."""
-        self._cursor = self._audience.ring.start(back_ms=JOIN_BACK_MS)
+        self._cursor = self._audience.start()
         self._pump()
 
     def fell_behind(self, block: Block, sent: int) -> None:
@@ -88,25 +85,29 @@ class Player:
         self._pump()
 
     def pause(self, paused: bool) -> None:
-        """Hold the stream back, or go on at the newest keyframe."""
+        """Hold the stream back, or go on; never back in time."""
         if paused == self._paused or self._closed:
             return
-        if paused:
-            self._audience.out_of_step(self)
-            if not self._behind:
-                self._catch_cursor_up()
-            self._paused = True
-        else:
-            self._paused = False
-            piece, offset = self._cursor.piece, self._cursor.offset
-            self._cursor = self._audience.ring.start(back_ms=JOIN_BACK_MS)
-            if offset:  # a half-sent message must be finished before the stream goes on
-                self._cursor.piece, self._cursor.offset = piece, offset
-            self._pump()
+        self._paused = paused
+        if not paused:
+            self._go_on()
+            return
+        self._audience.out_of_step(self)
+        if not self._behind:
+            self._catch_cursor_up()
+
+    def _go_on(self) -> None:
+        """Continue at the newest keyframe if that is ahead of where the player stopped, otherwise there."""
+        cursor, ring = self._cursor, self._audience.ring
+        newest = self._audience.start()
+        if newest.at_key and newest.next > cursor.next:
+            cursor.next, cursor.at_key, cursor.waiting = newest.next, True, False
+        cursor.grace_ms = ring.behind_ms(cursor)  # the pause is not the player's slowness
+        self._pump()
 
     def tick(self, seconds: float) -> None:
         """Count time without progress."""
-        if self._behind and not self._paused and self._has_more():
+        if self._behind and self._has_more():
             self._stuck_s += seconds
         else:
             self._stuck_s = 0.0
@@ -137,8 +138,11 @@ class Player:
         self._writer.close()
 
     def _has_more(self) -> bool:
+        """Whether bytes wait for the peer; a player that waits for a keyframe, or for its own pause, waits for us."""
         cursor = self._cursor
-        return bool(self._control) or cursor.piece is not None or cursor.next < self._audience.ring.end
+        if self._control or cursor.offset:
+            return True
+        return not (self._paused or cursor.waiting) and cursor.next < self._audience.ring.end
 
     def _catch_cursor_up(self) -> None:
         """A player in step has everything; its cursor was left behind on purpose."""
