@@ -20,15 +20,23 @@ from twisted.internet._sslverify import (
     IOpenSSLTrustRoot,  # the only way to add a CA beside the system's
 )
 from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.ssl import CertificateOptions, TLSVersion, platformTrust
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from relay.errors import ConfigError
+from relay.errors import ConfigError, DestinationError
+from relay.net.addresses import AddressPolicy, CheckedReactor
 from relay.secret import Secret, redact_url
 
 DEFAULT_PORTS = {"rtmp": 1935, "rtmps": 443}
+
+ADDRESS_REFUSED = "address-refused"
+ADDRESS_REFUSED_WORDS = (
+    "the address is not a public one; write it into the configuration file, or its network into allow_networks"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,16 +128,18 @@ def endpoint_for(
     *,
     ca_file: Path | None,
     timeout_s: float,
+    policy: AddressPolicy | None = None,
     on_bad_certificate: Callable[[int], None] = lambda _: None,
 ) -> IStreamClientEndpoint:
     """Return an endpoint that resolves, connects and, for rtmps, verifies certificate chain and host name.
 
+    With a *policy* every address of the host is checked before one of them is connected to.
     *on_bad_certificate* is told OpenSSL's number for what is wrong with a certificate: the Failure that follows says
     only that it was not accepted.
 
     Raises ConfigError when *ca_file* cannot be used.
     """
-    plain = HostnameEndpoint(reactor, url.host, url.port, timeout=timeout_s)
+    plain = _plain_endpoint(reactor, url, timeout_s, policy)
     if not url.tls:
         return plain
     trust = platformTrust() if ca_file is None else SystemAndFile(ca_file)
@@ -140,6 +150,37 @@ def endpoint_for(
     options = ClientTLSOptions(lambda _protocol: _NotingConnection(context, on_bad_certificate), url.host)
     endpoint: IStreamClientEndpoint = wrapClientTLS(options, plain)
     return endpoint
+
+
+def _plain_endpoint(
+    reactor: Any, url: RtmpUrl, timeout_s: float, policy: AddressPolicy | None
+) -> IStreamClientEndpoint:
+    if policy is None:
+        return HostnameEndpoint(reactor, url.host, url.port, timeout=timeout_s)
+    return CheckedEndpoint(reactor, url, timeout_s, policy)
+
+
+@implementer(IStreamClientEndpoint)
+class CheckedEndpoint:
+    """Connects to an address that the policy permits, and says so when there is none."""
+
+    def __init__(self, reactor: Any, url: RtmpUrl, timeout_s: float, policy: AddressPolicy) -> None:
+        self._refused = False
+        checked = CheckedReactor(reactor, policy, self._refuse)
+        self._plain = HostnameEndpoint(checked, url.host, url.port, timeout=timeout_s)
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
+        """Resolve, check, connect."""
+        self._refused = False
+        return self._plain.connect(protocolFactory).addErrback(self._explain)
+
+    def _refuse(self) -> None:
+        self._refused = True
+
+    def _explain(self, failure: Failure) -> Failure:
+        if not self._refused:
+            return failure
+        return Failure(DestinationError(ADDRESS_REFUSED, ADDRESS_REFUSED_WORDS))
 
 
 class _NotingConnection(SSL.Connection):

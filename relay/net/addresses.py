@@ -1,0 +1,144 @@
+"""Which addresses a destination may have that came through the API, a callback or a redirect (SSRF).
+
+The rule it guards: the name is resolved first, every address is checked, and the connection goes to an address that
+was checked; the name is never resolved a second time (reliability.md case 159, S15). Addresses in the configuration
+file are the operator's own and are not checked.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IAddress,
+    IHostnameResolver,
+    IHostResolution,
+    IReactorPluggableNameResolver,
+    IResolutionReceiver,
+)
+from zope.interface import implementer
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_COMPATIBLE = ipaddress.IPv6Network("::/96")
+
+
+@dataclass(frozen=True, slots=True)
+class AddressPolicy:
+    """Allows public addresses, and those of *allow*: networks of the operator's own that a destination may be in."""
+
+    allow: tuple[Network, ...] = ()
+
+    def permits(self, address: str) -> bool:
+        """Whether a destination may have *address*, an IP address as text."""
+        try:
+            found = ipaddress.ip_address(address.partition("%")[0])
+        except ValueError:
+            return False
+        meant = _meant(found)
+        if any(one in network for one in (found, meant) for network in self.allow if one.version == network.version):
+            return True
+        return _is_public(found) and _is_public(meant)
+
+
+def _meant(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return the IPv4 address that an IPv6 address stands for, or the address itself."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
+    if inner is None and (address in _NAT64 or address in _COMPATIBLE) and int(address) > 1:
+        inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address if inner is None else inner
+
+
+def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    if isinstance(address, ipaddress.IPv6Address) and (address.ipv4_mapped or address in _NAT64):
+        return True  # what it stands for decides
+    if isinstance(address, ipaddress.IPv6Address) and address.is_site_local:
+        return False
+    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+
+
+@implementer(IResolutionReceiver)
+class _Collector:
+    """Collects the addresses of one look-up."""
+
+    def __init__(self, done: Callable[[list[IAddress]], None]) -> None:
+        self._done = done
+        self._found: list[IAddress] = []
+
+    def resolutionBegan(self, resolution: IHostResolution) -> None:
+        """Nothing to do yet."""
+
+    def addressResolved(self, address: IAddress) -> None:
+        self._found.append(address)
+
+    def resolutionComplete(self) -> None:
+        self._done(self._found)
+
+
+@implementer(IHostnameResolver)
+class _CheckedResolver:
+    """Hands out a name's addresses if all of them are permitted, else none."""
+
+    def __init__(self, resolver: Any, policy: AddressPolicy, on_refused: Callable[[], None]) -> None:
+        self._resolver = resolver
+        self._policy = policy
+        self._on_refused = on_refused
+
+    def resolveHostName(self, resolutionReceiver: Any, hostName: str, portNumber: int = 0, *more: Any) -> Any:
+        def done(found: list[IAddress]) -> None:
+            if any(not self._policy.permits(_host(address)) for address in found):
+                self._on_refused()
+                found = []
+            for address in found:
+                resolutionReceiver.addressResolved(address)
+            resolutionReceiver.resolutionComplete()
+
+        resolution = self._resolver.resolveHostName(_Collector(done), hostName, portNumber, *more)
+        resolutionReceiver.resolutionBegan(resolution)
+        return resolution
+
+
+@implementer(IReactorPluggableNameResolver)
+class CheckedReactor:
+    """A reactor whose look-ups answer with permitted addresses only; *on_refused* is told when one was not."""
+
+    def __init__(self, reactor: Any, policy: AddressPolicy, on_refused: Callable[[], None]) -> None:
+        self._reactor = reactor
+        self._policy = policy
+        self._on_refused = on_refused
+
+    @property
+    def nameResolver(self) -> _CheckedResolver:
+        """The reactor's own resolver, behind the check."""
+        return _CheckedResolver(self._reactor.nameResolver, self._policy, self._on_refused)
+
+    def installNameResolver(self, resolver: Any) -> Any:
+        """Not for callers of this object."""
+        raise NotImplementedError
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+
+def resolve(reactor: Any, host: str) -> Deferred[Sequence[str]]:
+    """Look *host* up and return its addresses as text; empty when it has none."""
+    result: Deferred[Sequence[str]] = Deferred()
+
+    def done(found: Iterable[IAddress]) -> None:
+        if not result.called:
+            result.callback([_host(address) for address in found])
+
+    reactor.nameResolver.resolveHostName(_Collector(done), host)
+    return result
+
+
+def _host(address: IAddress) -> str:
+    return address.host if isinstance(address, IPv4Address | IPv6Address) else ""
