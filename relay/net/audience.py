@@ -22,11 +22,11 @@ SOUND_BACK_MS = 1000
 
 
 class Audience:
-    """The sink shared by the RTMP players of one stream."""
+    """The sink shared by the RTMP players of one stream. *on_over* is called when it is empty or closed."""
 
-    def __init__(self, flusher: Flusher, ring: Ring, on_empty: Callable[[], None]) -> None:
+    def __init__(self, flusher: Flusher, ring: Ring, on_over: Callable[[], None]) -> None:
         self._flusher = flusher
-        self._on_empty = on_empty
+        self._on_over = on_over
         self.ring = ring
         self._lead: int | None = None
         self._parts: list[bytes] = []
@@ -128,10 +128,11 @@ class Audience:
         self.players.discard(player)
         self.out_of_step(player)
         if not self.players:
-            self._on_empty()
+            self._on_over()
 
     def close(self) -> None:
-        """The stream is over: everybody gets what is left, then is told."""
+        """The stream is over: everybody gets what is left, then is told. Nobody may join any more."""
+        self._on_over()
         self.flush()
         for player in tuple(self.players):
             player.stream_ended()
