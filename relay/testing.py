@@ -1,4 +1,4 @@
-"""For authors of plugins: fakes, packets, and `PluginContract`, the suite that every shipped plugin passes.
+"""For authors of plugins: fakes (of platforms too), packets, and `PluginContract`, the suite shipped plugins pass.
 
     class TestGreeting(PluginContract):
         name = "greeting"
@@ -45,6 +45,8 @@ from relay.config import Config
 from relay.config_file import ConfigFileError
 from relay.pluginfind import import_plugin, plugin_from_class
 from relay.pluginhost import PluginHost
+from relay.testing_certificates import Authority
+from relay.testing_faults import Fault
 from relay.testing_packets import (
     AAC_CONFIG,
     AVC_CONFIG,
@@ -58,14 +60,28 @@ from relay.testing_packets import (
     packets,
     track_set,
 )
+from relay.testing_platforms import FACEBOOK, GENERIC, NGINX, TWITCH, YOUTUBE, FakePlatform, Manners
+from relay.testing_received import Broadcast, Received, Session
 
 __all__ = [
     "AAC_CONFIG",
     "AVC_CONFIG",
+    "FACEBOOK",
+    "GENERIC",
     "HEVC_CONFIG",
+    "NGINX",
+    "TWITCH",
+    "YOUTUBE",
+    "Authority",
+    "Broadcast",
+    "FakePlatform",
     "FakePush",
+    "Fault",
+    "Manners",
     "PluginContract",
+    "Received",
     "RecordingSink",
+    "Session",
     "aac_frame",
     "aac_header",
     "avc_frame",
