@@ -110,6 +110,18 @@ def to_default_track(packet: Packet) -> Packet:
     return flatten(retrack(packet, 0))
 
 
+def unwrap(packet: Packet) -> Packet:
+    """Return a packet of track 0 without multitrack and ModEx headers, which single-track peers do not read."""
+    if packet.track or packet.role is Role.OTHER:
+        return packet
+    first = packet.body[0] if packet.body else 0
+    if packet.kind is MediaKind.VIDEO:
+        wrapped = first & 0x80 and first & 0x0F in (enhanced.MULTITRACK, enhanced.MODEX)
+    else:
+        wrapped = first >> 4 == 9 and first & 0x0F in (enhanced.AUDIO_MULTITRACK, enhanced.MODEX)
+    return _with_body(packet, 0, build(packet)) if wrapped else packet
+
+
 def flatten(packet: Packet) -> Packet:
     """Return an enhanced avc1, mp4a or .mp3 packet of track 0 in legacy form; anything else as it is.
 
