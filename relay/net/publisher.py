@@ -15,7 +15,7 @@ from relay.events import FeedEnded, FeedStarted, PublishRefused
 from relay.media.flv import FlvDemuxer
 from relay.rtmp.events import Message, PublishRequested
 from relay.rtmp.names import is_public_name
-from relay.stream.feeds import Feed, FeedState
+from relay.stream.feeds import Feed
 from relay.stream.stream import Stream
 
 if TYPE_CHECKING:
@@ -103,13 +103,14 @@ class Publisher:
         name = decision.stream_name
         if not is_public_name(name):
             return "name.bad", "a plugin allowed a bad stream name", "Publishing refused: bad stream name."
-        old = self._current(decision)
-        if old is not None and not await self._fell_silent(old):
+        if not await self._is_free(decision):
             public = "Another encoder is live with this key."
             return "publish.busy", f"feed {decision.feed} of {name} is in use", public
         if self._gone:
             return None
         door, connection = self._door, self.connection
+        if door.draining:
+            return "shutdown", "the relay is shutting down", "The relay is shutting down."
         assert connection.ticket is not None  # noqa: S101 - a connection without one never gets here
         code = door.admission.authorize(connection.ticket, "publisher")
         if code is not None:
@@ -121,12 +122,21 @@ class Publisher:
         stream = self._door.registry.get(decision.stream_name)
         return None if stream is None else stream.find_feed(decision.feed)
 
-    async def _fell_silent(self, old: Feed) -> bool:
-        """Wait until *old* has been silent for TAKEOVER_S or is gone; False when it sends something meanwhile."""
+    async def _is_free(self, decision: Allow) -> bool:
+        """Wait until nobody has the feed or its encoder has been silent for TAKEOVER_S; False when it sends.
+
+        Others may wait as well: whoever comes first has the feed, and is judged anew by the rest.
+        """
         clock = self._door.clock
-        seen = old.packets_total
-        while not self._gone and old.state is not FeedState.ENDED:
-            if old.packets_total != seen:
+        judged: Feed | None = None
+        seen = 0
+        while not self._gone:
+            old = self._current(decision)
+            if old is None:
+                return True
+            if old is not judged:
+                judged, seen = old, old.packets_total
+            elif old.packets_total != seen:
                 return False
             if clock.seconds() - (old.last_packet_at or old.opened_at) >= TAKEOVER_S:
                 return True
@@ -141,7 +151,8 @@ class Publisher:
         self.feed = feed = stream.open_feed(decision.feed, decision.priority, door.clock.seconds())
         door.publishers[feed] = self
         if old is not None and old in door.publishers:  # opened first, ended second: the programme goes on
-            door.publishers[old].connection.refuse("publish.taken_over", "the same key came back after silence")
+            public = "Another encoder took over with this key."
+            door.publishers[old].revoke("publish.taken_over", "the same key came back after silence", public)
         door.deciders.emit(
             FeedStarted(
                 stream=stream.name, feed=feed.name, connection_id=connection.connection_id, peer=connection.peer
@@ -178,11 +189,11 @@ class Publisher:
                     feed.push(following, now)
 
     def tick(self, seconds: float) -> None:
-        """Judge silence in running time: no first media, or no media any more."""
+        """Judge silence in running time: no first picture or sound, or none any more. Metadata alone is no media."""
         feed = self.feed
         if feed is None:
             return
-        total = feed.packets_total
+        total = feed.video_frames_total + feed.audio_frames_total
         if total != self._seen:
             self._seen = total
             self._silent_s = 0.0
@@ -195,6 +206,12 @@ class Publisher:
             self.connection.refuse("publish.idle", f"no media for {limits.publish_idle_s:g} s")
 
     # The end.
+
+    def revoke(self, code: str, reason: str, public: str) -> None:
+        """Take the grant back: tell the encoder *public*, then close its connection."""
+        self.connection.rtmp.end_publish(self._stream_id, public)
+        self.connection.flush()
+        self.connection.refuse(code, reason)
 
     def leave(self, reason: str) -> None:
         """Give the feed back; called once, whatever ended the role."""

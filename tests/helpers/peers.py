@@ -13,6 +13,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from relay import amf0
 from relay.media.packets import Packet
 from relay.rtmp import messages as m
 from relay.rtmp.client import ClientConnection
@@ -27,9 +28,10 @@ from relay.rtmp.events import (
     PublishRefused,
     PublishRequested,
 )
+from relay.rtmp.framing import CHUNK_SIZE, frame
 from relay.rtmp.server import ServerConnection
 from relay.secret import Secret
-from tests.helpers.reactor import reactor, until
+from tests.helpers.reactor import OPEN, reactor, until
 
 
 class Caller(Protocol):
@@ -47,6 +49,8 @@ class Caller(Protocol):
         self.closed: Failure | None = None
 
     def connectionMade(self) -> None:
+        OPEN.add(self)
+        self.tcp.setTcpNoDelay(True)
         self.rtmp.start()
         self.flush()
 
@@ -71,6 +75,7 @@ class Caller(Protocol):
 
     def connectionLost(self, reason: Failure = Failure(Exception())) -> None:  # noqa: B008 - Twisted's signature
         self.closed = reason
+        OPEN.discard(self)
 
     def has(self, kind: type) -> bool:
         """Whether an event of this class came."""
@@ -88,6 +93,16 @@ class Caller(Protocol):
     def media(self) -> list[tuple[int, int, bytes]]:
         """(type, timestamp, body) of the audio and video that arrived."""
         return [(one.type_id, one.timestamp, one.payload) for one in self.messages if one.type_id in (m.AUDIO, m.VIDEO)]
+
+    def command(self, name: str, *values: amf0.Value, transaction: float = 0.0, msid: int = 1) -> None:
+        """Send one command by hand."""
+        body = amf0.encode(name, transaction, None, *values)
+        self.tcp.write(frame(3, 0, m.COMMAND, msid, body, CHUNK_SIZE))
+
+    def said(self, code: str) -> str:
+        """The description that came with a refusal or a status of this code; empty when none came."""
+        found = [event.description for event in self.events if getattr(event, "code", "") == code]
+        return found[0] or "(nothing)" if found else ""
 
     def drop(self) -> None:
         """Vanish with a reset."""
@@ -135,6 +150,7 @@ class DestinationConnection(Protocol):
         return self.transport
 
     def connectionMade(self) -> None:
+        OPEN.add(self)
         self.platform.connections.append(self)
         self.platform.connected(self)
 
@@ -163,6 +179,7 @@ class DestinationConnection(Protocol):
 
     def connectionLost(self, reason: Failure = Failure(Exception())) -> None:  # noqa: B008 - Twisted's signature
         self.closed = reason
+        OPEN.discard(self)
 
     @property
     def published(self) -> list[PublishRequested]:

@@ -59,10 +59,22 @@ def pass_time(clock: Clock, seconds: float, step: float = TICK_S) -> None:
         clock.advance(step)
 
 
+OPEN: set[Any] = set()
+"""Protocols of our own whose connection is open; each enters and leaves by itself."""
+
+
 class NetTestCase(TestCase):
-    """A test on the real reactor; what was opened with `listen` is closed afterwards."""
+    """A test on the real reactor; what was opened with `listen`, and what is in `OPEN`, is closed afterwards."""
 
     timeout = 20
+
+    def setUp(self) -> None:
+        self.addCleanup(self._close_connections)  # the first one registered runs last
+
+    async def _close_connections(self) -> None:
+        for protocol in tuple(OPEN):
+            protocol.transport.abortConnection()
+        await until(lambda: not OPEN, "the end of all connections")
 
     @pytest.fixture(autouse=True)
     def _keep_tmp_path(self, tmp_path: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Factory, Protocol
 
-from tests.helpers.reactor import NetTestCase, reactor, until
+from tests.helpers.reactor import OPEN, NetTestCase, reactor, until
 
 
 class End(Protocol):
@@ -18,11 +18,16 @@ class End(Protocol):
         self.lost = False
         self.transport: Any = None
 
+    def connectionMade(self) -> None:
+        OPEN.add(self)
+        self.transport.setTcpNoDelay(True)
+
     def dataReceived(self, data: bytes) -> None:
         self.received += data
 
     def connectionLost(self, reason: object = None) -> None:
         self.lost = True
+        OPEN.discard(self)
 
 
 async def socket_pair(test: NetTestCase) -> tuple[End, End]:
@@ -40,17 +45,4 @@ async def socket_pair(test: NetTestCase) -> tuple[End, End]:
     client = End()
     await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port), client)
     await until(lambda: accepted and accepted[0].transport, "accepted connection")
-    close_after(test, accepted[0], client)
     return accepted[0], client
-
-
-def close_after(test: NetTestCase, *ends: End) -> None:
-    """Abort both ends when the test is over, and wait until they are gone."""
-
-    async def close() -> None:
-        for end in ends:
-            if not end.lost:
-                end.transport.abortConnection()
-        await until(lambda: all(end.lost for end in ends), "the end of a pair")
-
-    test.later(close)

@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from relay.net.tls import ReloadingCertificate
 from tests.helpers.reactor import NetTestCase, reactor, until
-from tests.helpers.streams import End, close_after
+from tests.helpers.streams import End
 
 DAY = timedelta(days=1)
 
@@ -159,5 +159,4 @@ async def tls_pair(test: NetTestCase, authority: Authority) -> tuple[End, End]:
     port = test.listen(tls_factory(ReloadingCertificate(*authority.issue()), factory))
     client = await tls_client(port)
     await until(lambda: client.secure and accepted and accepted[0].secure, "TLS on both ends")  # type: ignore[attr-defined]
-    close_after(test, accepted[0], client)
     return accepted[0], client

@@ -65,6 +65,7 @@ class Show:
 
 class AudienceTests(NetTestCase):
     def setUp(self) -> None:
+        super().setUp()
         self.emptied = 0
         self.audience = Audience(Flusher(reactor), Ring(), self._empty)
 
@@ -261,6 +262,7 @@ class ValveTests(NetTestCase):
     """What needs the peer to be full at an exact byte."""
 
     def setUp(self) -> None:
+        super().setUp()
         self.clock = Clock()
         self.flusher = Flusher(self.clock)
         self.audience = Audience(self.flusher, Ring(), lambda: None)
