@@ -14,7 +14,7 @@ from relay.amf_values import Value
 from relay.media import flvbuild, metadata
 from relay.media.errors import MediaError
 from relay.media.packets import MediaKind, Packet, Role, Track, TrackSet
-from relay.media.silence import Silence, silent_track
+from relay.media.silent_track import SilentTrack
 
 MetadataRule = Literal["correct", "keep", "strip"]
 
@@ -57,7 +57,7 @@ class Tailor:
     def __init__(self, tailoring: Tailoring) -> None:
         self._tailoring = tailoring
         self._chosen: dict[MediaKind, int | None] = {}
-        self._silence: Silence | None = None
+        self._silence: SilentTrack | None = None
         self._before = TrackSet()
         self._tracks = TrackSet()
 
@@ -70,8 +70,8 @@ class Tailor:
                 self._chosen[kind] = _default(tracks, kind) if wanted is None else wanted
         kept = [cut for track in tracks.tracks if (cut := self._cut_track(track)) is not None]
         if rules.silent_audio and not any(track.kind is _AUDIO for track in kept):
-            self._silence = self._silence or Silence()
-            kept.append(silent_track(_dts(tracks)))
+            self._silence = self._silence or SilentTrack()
+            kept.append(SilentTrack.track(_dts(tracks)))
         else:
             self._silence = None
         self._before = tracks

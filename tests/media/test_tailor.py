@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from relay.media import configs, flvbuild, flvfile, metadata
 from relay.media.flv import FlvDemuxer
 from relay.media.packets import Codec, MediaKind, Packet, Role, TrackSet
-from relay.media.silence import Silence, silent_track
+from relay.media.silent_track import SilentTrack
 from relay.media.tailor import Tailor, Tailoring
 from relay.media.tracks import TrackTable
 from tests.media import samples
@@ -241,9 +241,9 @@ def test_silence_takes_the_place_of_a_chosen_track_that_is_missing() -> None:
 
 def test_ffmpeg_hears_nothing_in_the_silence(tmp_path: Path) -> None:
     ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="needs FFmpeg: pip install 'rtmp-relay[test]'")
-    header = silent_track().header
+    header = SilentTrack.track().header
     assert header is not None
-    clock = Silence()
+    clock = SilentTrack()
     packets = [header, *(one for dts in range(0, 1000, 40) for one in clock.until(dts))]
     path = tmp_path / "silence.flv"
     path.write_bytes(flvfile.write(packets))
