@@ -125,7 +125,7 @@ class RelayViews:
             sinks=self._sinks(stream),
             targets=[self._target(push, now) for push in pushes.values()],
             players=0 if audience is None else len(audience.players),
-            players_dropped=0 if audience is None else audience.dropped,
+            players_dropped=self._door.audiences.dropped(stream.name),
             bytes_in=sum(feed.bytes_in for feed in feeds),
             bytes_out=pushed + self._door.audiences.bytes_out(stream.name),
             frames={"video": video, "audio": audio},

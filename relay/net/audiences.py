@@ -16,9 +16,14 @@ class Audiences:
         self._registry = registry
         self._flusher = flusher
         self._by_name: dict[str, Audience] = {}
-        self._bytes_before: dict[str, int] = {}
-        """Bytes that earlier audiences of a live stream sent: a counter must not fall when the last player leaves."""
+        self._before: dict[str, tuple[int, int]] = {}
+        """Bytes and drops of earlier audiences: a counter must not fall when the last player of a stream leaves."""
         registry.on_ended.append(self._stream_ended)
+
+    def is_live(self, name: str) -> bool:
+        """Whether there is a stream *name* that can be played."""
+        stream = self._registry.get(name)
+        return stream is not None and stream.started
 
     def of(self, name: str) -> Audience | None:
         """Return the audience of the stream *name*, or None while it is not live."""
@@ -33,17 +38,22 @@ class Audiences:
         return self._by_name.get(name)
 
     def _stream_ended(self, stream: Stream, reason: str) -> None:
-        self._bytes_before.pop(stream.name, None)
+        self._before.pop(stream.name, None)
 
     def bytes_out(self, name: str) -> int:
         """Bytes sent to players of the live stream *name* so far."""
         audience = self._by_name.get(name)
-        return self._bytes_before.get(name, 0) + (0 if audience is None else audience.bytes_out)
+        return self._before.get(name, (0, 0))[0] + (0 if audience is None else audience.bytes_out)
+
+    def dropped(self, name: str) -> int:
+        """Players of the live stream *name* that were dropped so far because they did not read."""
+        audience = self._by_name.get(name)
+        return self._before.get(name, (0, 0))[1] + (0 if audience is None else audience.dropped)
 
     def _open(self, stream: Stream) -> Audience:
         def forget() -> None:
             if self._by_name.get(stream.name) is audience:
-                self._bytes_before[stream.name] = self.bytes_out(stream.name)
+                self._before[stream.name] = (self.bytes_out(stream.name), self.dropped(stream.name))
                 del self._by_name[stream.name]
             stream.detach(audience)
 

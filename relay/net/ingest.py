@@ -66,6 +66,7 @@ class IngestProtocol(Protocol):
         self._seconds = door.clock.seconds
         self._phase = "tls" if tls else "handshake"
         self._age = 0.0
+        self._linger_s = LINGER_S
         self._bytes_in = 0
 
     # Twisted's side.
@@ -144,7 +145,7 @@ class IngestProtocol(Protocol):
         """Count *seconds* of running time."""
         self._age += seconds
         if self.closed:
-            if self._age >= LINGER_S:
+            if self._age >= self._linger_s:
                 self._abort()
             return
         if self.role is not None and self.role.granted:
@@ -187,13 +188,22 @@ class IngestProtocol(Protocol):
             case PlayRequested():
                 playback = Playback(self, event.stream_id)
                 self._begin(playback, playback.request(event))
-            case PublishEnded() | PlayEnded():
+            case PublishEnded():
                 if self.role is not None:
-                    self.role.leave("unpublished" if isinstance(event, PublishEnded) else "closed")
+                    self.role.leave("unpublished")
                     self.waiting_again()
+            case PlayEnded():
+                self._play_ended()
             case PlayGated():
                 if isinstance(self.role, Playback):
                     self.role.gate(event)
+
+    def _play_ended(self) -> None:
+        if isinstance(self.role, Playback) and self.role.mid_message:
+            self.close("closed")
+        elif self.role is not None:
+            self.role.leave("closed")
+            self.waiting_again()
 
     def _connect(self, event: ConnectRequested, now: float) -> None:
         self.flash_ver = event.flash_ver
@@ -235,11 +245,12 @@ class IngestProtocol(Protocol):
         self._report(code, text)
         self.close(code, answer)
 
-    def close(self, reason: str, answer: bytes = b"") -> None:
-        """Say *answer*, stop taking part, and be gone after at most LINGER_S."""
+    def close(self, reason: str, answer: bytes = b"", *, linger_s: float = LINGER_S) -> None:
+        """Say *answer*, stop taking part, and be gone after at most *linger_s*."""
         if self.closed:
             return
         self.closed = True
+        self._linger_s = linger_s
         self._leave(reason)
         transport: Any = self.transport
         if answer:

@@ -25,7 +25,8 @@ PLAYER_STALL_S = 10.0
 """Without any progress for this long while bytes wait, a player is dropped (design.md, Fan-out)."""
 
 FAREWELL_S = 5.0
-"""After the end of the stream a slow player has this long to take what is left."""
+"""After the end of the stream a slow player has this long to take what is left, then once more to read what the kernel
+holds for it."""
 
 NOT_FOUND = "NetStream.Play.StreamNotFound"
 FAILED = "NetStream.Play.Failed"
@@ -38,6 +39,7 @@ class Playback:
         self._connection = connection
         self._door = connection.door
         self._stream_id = stream_id
+        self._audience: Audience | None = None
         self.player: Player | None = None
         self.stream_name = ""
         self._left = False
@@ -73,13 +75,13 @@ class Playback:
             await self._deny(decision)
             return
         self._door.answers["play-allowed"] += 1
-        audience = await self._find_audience(event.name)
+        live = await self._wait_for_stream(event.name)
         if self._gone:
             return
-        if audience is None:
+        if not live:
             self._refuse(NOT_FOUND, "play.not_found", "no such stream is live", f"Stream {event.name} is not live.")
             return
-        self._start(audience)
+        self._start()
 
     @property
     def _gone(self) -> bool:
@@ -101,34 +103,38 @@ class Playback:
         connection.flush()
         connection.refuse(code, reason)
 
-    async def _find_audience(self, name: str) -> Audience | None:
+    async def _wait_for_stream(self, name: str) -> bool:
         door = self._door
         deadline = door.clock.seconds() + WAIT_FOR_STREAM_S
         while not self._gone:
-            audience = door.audiences.of(name)
-            if audience is not None:
-                return audience
+            if door.audiences.is_live(name):
+                return True
             if door.clock.seconds() >= deadline or door.draining:
-                return None
+                return False
             await deferLater(door.clock, POLL_S)
-        return None
+        return False
 
-    def _start(self, audience: Audience) -> None:
+    def _start(self) -> None:
         door, connection = self._door, self._connection
+        if door.draining:
+            self._refuse(FAILED, "shutdown", "the relay is shutting down", "The relay is shutting down.")
+            return
         assert connection.ticket is not None  # noqa: S101 - a connection without one never gets here
         code = door.admission.authorize(connection.ticket, "player")
         if code is not None:
             self._refuse(FAILED, code, "too many players", "The relay is full: too many players are connected.")
             return
+        self._audience = audience = door.audiences.of(self.stream_name)
+        assert audience is not None  # noqa: S101 - the stream is live, and nothing was awaited since
         early = connection.rtmp.accept_play(self._stream_id)
         connection.flush()
         self.player = Player(
             connection.transport, audience, on_lost=connection.lost_player, on_ended=self._stream_ended
         )
-        audience.join(self.player)
         door.deciders.emit(
             PlayerJoined(stream=self.stream_name, connection_id=connection.connection_id, peer=connection.peer)
         )
+        audience.join(self.player)
         connection.take(early, door.clock.seconds())
 
     # While playing.
@@ -149,7 +155,7 @@ class Playback:
         if self._ending_s is not None:
             self._ending_s += seconds
             if self._ending_s >= FAREWELL_S:
-                self._connection.close("ended")
+                self._connection.close("ended", linger_s=FAREWELL_S)
             return
         player.tick(seconds)
         if player.stuck_s >= PLAYER_STALL_S:
@@ -163,9 +169,14 @@ class Playback:
             return
         self._ending_s = 0.0
         connection.rtmp.end_play(self._stream_id, f"Stream {self.stream_name} ended.")
-        player.finish(connection.rtmp.data_to_send(), lambda: connection.close("ended"))
+        player.finish(connection.rtmp.data_to_send(), lambda: connection.close("ended", linger_s=FAREWELL_S))
 
     # The end.
+
+    @property
+    def mid_message(self) -> bool:
+        """Whether the peer has got only a part of a message, so that nothing else can be said to it."""
+        return self.player is not None and self.player.mid_message
 
     def leave(self, reason: str) -> None:
         """Leave the audience; called once, whatever ended the role."""
@@ -176,6 +187,8 @@ class Playback:
         if player is None:
             return
         player.leave()
+        if self._audience is not None and reason.startswith("player."):
+            self._audience.dropped += 1
         self._door.deciders.emit(
             PlayerLeft(stream=self.stream_name, connection_id=self._connection.connection_id, reason=reason)
         )

@@ -52,6 +52,11 @@ class Player:
         return self._cursor.skips
 
     @property
+    def mid_message(self) -> bool:
+        """Whether a message was begun and not finished."""
+        return bool(self._behind and (self._cursor.offset or self._control))
+
+    @property
     def stuck_s(self) -> float:
         """Seconds of running time without any progress while bytes were waiting."""
         return self._stuck_s
