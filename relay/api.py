@@ -22,7 +22,7 @@ from __future__ import annotations
 from relay.config import TEMPLATE, is_loopback
 from relay.config_file import ConfigModel
 from relay.config_lines import show_path
-from relay.context import Background, Context, Push, PushTarget
+from relay.context import Background, Context, Push, PushSink, PushTarget, TargetControl, TargetPlan
 from relay.decisions import Allow, Decision, Deny, PlayRequest, PublishRequest
 from relay.errors import ConfigError, DestinationError, PluginError, RelayError
 from relay.events import (
@@ -38,9 +38,13 @@ from relay.events import (
     StreamEnded,
     StreamStarted,
     TargetStateChanged,
+    TargetWarning,
 )
 from relay.hookspecs import StreamInfo, hookimpl
+from relay.media.configs import video_facts
 from relay.media.packets import Codec, MediaKind, Packet, Role, Track, TrackSet
+from relay.media.tailor import Tailor, Tailoring
+from relay.net.addresses import AddressPolicy
 from relay.net.endpoints import RtmpUrl, parse_url
 from relay.pluginfind import API_VERSION
 from relay.rtmp.names import is_public_name
@@ -51,6 +55,7 @@ from relay.stream.sinks import Sink
 __all__ = [
     "API_VERSION",
     "TEMPLATE",
+    "AddressPolicy",
     "Allow",
     "Background",
     "Codec",
@@ -74,6 +79,7 @@ __all__ = [
     "PublishRefused",
     "PublishRequest",
     "Push",
+    "PushSink",
     "PushTarget",
     "RelayError",
     "Role",
@@ -86,7 +92,12 @@ __all__ = [
     "StreamEnded",
     "StreamInfo",
     "StreamStarted",
+    "Tailor",
+    "Tailoring",
+    "TargetControl",
+    "TargetPlan",
     "TargetStateChanged",
+    "TargetWarning",
     "Track",
     "TrackSet",
     "hookimpl",
@@ -96,4 +107,5 @@ __all__ = [
     "redact_url",
     "redact_urls",
     "show_path",
+    "video_facts",
 ]

@@ -6,8 +6,9 @@ each of which is counted, isolated and bound to the plugin's name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Generic, Protocol
 
@@ -25,23 +26,103 @@ from relay.hookspecs import StreamInfo
 from relay.secret import Secret
 from relay.stream.sinks import Sink
 
+Network = IPv4Network | IPv6Network
+
 StreamConfigT = TypeVar("StreamConfigT", bound=ConfigModel, default=ConfigModel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushTarget:
-    """A place to push a stream to. *url* never holds the key; *ca_file* is trusted beside the system's CAs."""
+    """A place to push a stream to. *url* never holds the key; *ca_file* is trusted beside the system's CAs.
+
+    *allow_networks* is None for an address that the operator wrote. For any other, every address of the host must be
+    public or in one of these networks; what is connected to is what was checked.
+    """
 
     name: str
     url: str
     key: Secret
     ca_file: Path | None = None
+    allow_networks: Sequence[Network] | None = None
+
+
+class PushSink(Sink, Protocol):
+    """A sink that pushes, whose targets come and go while it runs. No call touches another target."""
+
+    def add(self, target: PushTarget, /) -> None:
+        """Push to *target* too, from the next keyframe on when the programme is on already.
+
+        Raises KeyError when there is a target of this name, ConfigError when its address is wrong.
+        """
+        ...
+
+    def remove(self, name: str, /) -> Awaitable[object]:
+        """Stop pushing to a target; fires when its connection is gone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetPlan:
+    """What a plugin knows about a target beside what its push does.
+
+    *state* is empty while there is a push: then the push's own holds. Otherwise it is ``waiting``, ``stopped`` or
+    ``refused``, with *reason*, *detail* and since when on the relay's clock.
+    """
+
+    name: str
+    destination: str
+    enabled: bool = True
+    state: str = ""
+    reason: str = ""
+    detail: str = ""
+    since: float = 0.0
+    warnings: Sequence[str] = ()
+
+
+class TargetControl(Protocol):
+    """A plugin whose targets can be changed while streams are live. The API asks it; it never waits for a push.
+
+    Every call says what should be, so repeating it, or making it before the stream is live, is fine.
+    """
+
+    @property
+    def options(self) -> type[ConfigModel]:
+        """The model of what `put` takes. It holds no path of a file: the caller may be on another machine."""
+        ...
+
+    def streams(self) -> Iterable[str]:
+        """Return the streams that have targets, live or not."""
+        ...
+
+    def targets(self, stream: str) -> Sequence[TargetPlan]:
+        """Return every target of a stream, in order."""
+        ...
+
+    def put(self, stream: str, name: str, options: ConfigModel) -> Awaitable[None]:
+        """Let there be this target, as *options* say. Raises ConfigError with the option that is wrong."""
+        ...
+
+    def delete(self, stream: str, name: str) -> None:
+        """Let there be no such target."""
+        ...
+
+    def start(self, stream: str, name: str) -> bool:
+        """Let this target run; False when there is none of the name."""
+        ...
+
+    def stop(self, stream: str, name: str) -> bool:
+        """Let this target stand still; False when there is none of the name."""
+        ...
+
+    def dump(self, stream: str, name: str) -> bool:
+        """Throw away what waits in this target's delay; False when there is none of the name."""
+        ...
 
 
 class Push(Protocol):
     """Opens RTMP pushes. The sink connects, reconnects and reports each target's state by events until it is closed."""
 
-    def __call__(self, stream: str, targets: Sequence[PushTarget], /, *, merge_ms: int = 0) -> Sink:
+    def __call__(self, stream: str, targets: Sequence[PushTarget], /, *, merge_ms: int = 0) -> PushSink:
         """Return the sink that pushes *stream* to all of *targets*."""
         ...
 
@@ -74,6 +155,8 @@ class Context(Generic[StreamConfigT]):
     emit: Callable[[Event], None]
     run_in_background: Background
     _push: Push | None = None
+    _control_targets: Callable[[TargetControl], None] | None = None
+    _resolve: Callable[[str], Deferred[Sequence[str]]] | None = None
     _stream_configs: Mapping[str, StreamConfigT] = field(default_factory=dict)
     _declared: frozenset[str] = frozenset()
     _stream_defaults: StreamConfigT | None = None
@@ -98,7 +181,16 @@ class Context(Generic[StreamConfigT]):
             own = self._stream_configs.get(TEMPLATE)
         return own if own is not None else self._stream_defaults
 
-    def push(self, stream: str, targets: Sequence[PushTarget], *, merge_ms: int = 0) -> Sink:
+    def control_targets(self, control: TargetControl) -> None:
+        """Let the API's target calls be answered by *control*. Raises ConfigError when another plugin does already."""
+        if self._control_targets is not None:
+            self._control_targets(control)
+
+    async def resolve(self, host: str) -> Sequence[str]:
+        """Return the addresses of a host name, on the relay's own threads for DNS; empty when it has none."""
+        return [] if self._resolve is None else await self._resolve(host)
+
+    def push(self, stream: str, targets: Sequence[PushTarget], *, merge_ms: int = 0) -> PushSink:
         """Open RTMP pushes of *stream* to *targets*: each lives its own life, what they share is made once.
 
         Packets of *merge_ms* go out together; 0 sends at the end of each reactor turn.

@@ -106,6 +106,16 @@ class TargetStateChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TargetWarning(Event):
+    """A restream target may not like what it gets. Told once until it is over; *code* is stable: ``keyframes``..."""
+
+    stream: str
+    target: str
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SinkFailed(Event):
     """A sink raised and was detached; the stream goes on."""
 

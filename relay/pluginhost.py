@@ -8,8 +8,9 @@ decide fails closed, collect leaves the failing plugin out, observe goes on with
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import pluggy
@@ -21,7 +22,7 @@ from twisted.python.failure import Failure
 
 from relay.config import Config
 from relay.config_file import ConfigFileError
-from relay.context import Context, Push
+from relay.context import Context, Push, TargetControl
 from relay.decisions import Allow, Decision, Deny, PlayRequest, PublishRequest
 from relay.errors import ConfigError, PluginError
 from relay.events import Event
@@ -93,6 +94,7 @@ class PluginHost:
 
     Attributes:
         plugins: the plugins at work.
+        target_control: the one that answers the API's target calls, if there is one.
         stats: what each hook of each plugin cost, by (hook, plugin).
         observers: core code that hears of every event after the plugins; it must not raise.
     """
@@ -105,6 +107,7 @@ class PluginHost:
         installed: Installed | None = None,
         streams: Mapping[str, StreamInfo] | None = None,
         push: Push | None = None,
+        resolve: Callable[[str], Deferred[Sequence[str]]] | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """Import, validate and build every configured plugin; raise ConfigFileError with everything that is wrong."""
@@ -115,6 +118,8 @@ class PluginHost:
         self._wall_clock = wall_clock
         self._streams = streams if streams is not None else {}
         self._push = push
+        self._resolve = resolve
+        self.target_control: TargetControl | None = None
         self._log = Logger(namespace="relay.plugins")
         self._lines = RateLimited()
         self._depth = 0
@@ -168,10 +173,17 @@ class PluginHost:
             emit=self.emit,
             run_in_background=run,
             _push=self._push,
+            _resolve=self._resolve,
+            _control_targets=partial(self._control_targets, plugin),
             _stream_configs=table.stream_configs,
             _declared=frozenset(config.streams),
             _stream_defaults=table.stream_defaults,
         )
+
+    def _control_targets(self, plugin: Plugin, control: TargetControl) -> None:
+        if self.target_control is not None:
+            raise ConfigError(f"plugins.{plugin.name}", "another plugin answers the API's target calls already")
+        self.target_control = control
 
     # Decide.
 

@@ -11,6 +11,7 @@ import random
 import resource
 import time
 from collections.abc import Awaitable, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -28,14 +29,14 @@ from relay.events import Event, FeedSwitched, SinkFailed, StreamEnded, StreamSta
 from relay.hookspecs import StreamInfo
 from relay.http.channel import HttpLimits
 from relay.http.site import make_site
+from relay.net.addresses import resolve
 from relay.net.admission import Admission
 from relay.net.audiences import Audiences
 from relay.net.door import Door
-from relay.net.endpoints import parse_url
 from relay.net.flusher import Flusher
 from relay.net.lag import LagMonitor
 from relay.net.listen import Listener, open_all, open_port
-from relay.net.push import PushPlace, PushTools, RtmpPush
+from relay.net.push import PushTools
 from relay.net.pushgroup import PushGroup
 from relay.net.watch import Watch
 from relay.pluginhost import PluginHost
@@ -68,7 +69,7 @@ class RelayService(MultiService):
         self._reactor = reactor
         limits = _with_room(config, self.log)
         self._infos: dict[str, StreamInfo] = {}
-        self._pushes: dict[str, dict[str, RtmpPush]] = {}
+        self._groups: dict[str, list[PushGroup]] = {}
         self._plugin_of: dict[Sink, str] = {}
         self._closing: set[Deferred[Any]] = set()
         self.registry = Registry()
@@ -82,7 +83,9 @@ class RelayService(MultiService):
             queue_bytes=limits.queue_bytes,
             queue_ms=limits.queue_ms,
         )
-        self.host = PluginHost(config, clock=reactor, streams=self._infos, push=self._push)
+        self.host = PluginHost(
+            config, clock=reactor, streams=self._infos, push=self._push, resolve=partial(resolve, reactor)
+        )
         self.door = Door(
             clock=reactor,
             limits=limits,
@@ -118,7 +121,7 @@ class RelayService(MultiService):
             host=self.host,
             lag=self._lag,
             listeners=self.listeners,
-            pushes=self._pushes,
+            groups=self._groups,
             started_at={},
             sink_plugins=self._sinks_of,
             wall_clock=time.time,
@@ -128,6 +131,7 @@ class RelayService(MultiService):
             views,
             token=None if token is None else token.secret,
             resources=self.host.http_resources(),
+            targets=self.host.target_control,
             clock=self._reactor,
             limits=HttpLimits(
                 headers_s=limits.http_header_s,
@@ -140,15 +144,11 @@ class RelayService(MultiService):
     def _sinks_of(self, stream: Stream) -> list[tuple[str, object]]:
         return [(self._plugin_of[sink], sink) for sink in stream.sinks if sink in self._plugin_of]
 
-    def _push(self, stream: str, targets: Sequence[PushTarget], *, merge_ms: int = 0) -> Sink:
-        places = [
-            (target.name, PushPlace(url=parse_url(target.url), key=target.key, ca_file=target.ca_file))
-            for target in targets
-        ]
+    def _push(self, stream: str, targets: Sequence[PushTarget], *, merge_ms: int = 0) -> PushGroup:
         if merge_ms not in self._flushers:
             self._flushers[merge_ms] = Flusher(self._reactor, merge_ms)
-        group = PushGroup(self._tools, self._flushers[merge_ms], stream, places)
-        self._pushes.setdefault(stream, {}).update(group.targets)
+        group = PushGroup(self._tools, self._flushers[merge_ms], stream, targets)
+        self._groups.setdefault(stream, []).append(group)
         return group
 
     def _emit(self, event: Event) -> None:
@@ -183,7 +183,7 @@ class RelayService(MultiService):
             stream.attach(sink)
 
     def _stream_ended(self, stream: Stream, reason: str) -> None:
-        for forget in (self._started_at, self._infos, self._pushes):
+        for forget in (self._started_at, self._infos, self._groups):
             forget.pop(stream.name, None)
         self.log.info("stream {stream} ended: {reason}", stream=stream.name, reason=reason)
         if stream.started:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
@@ -34,6 +34,7 @@ from relay.api import (
     PlayRequest,
     PublishRequest,
     Push,
+    PushSink,
     PushTarget,
     Role,
     Secret,
@@ -80,6 +81,7 @@ __all__ = [
     "Manners",
     "PluginContract",
     "Received",
+    "RecordingPush",
     "RecordingSink",
     "Session",
     "aac_frame",
@@ -132,14 +134,31 @@ class RecordingSink:
 
 
 @dataclass
+class RecordingPush(RecordingSink):
+    """A push that records: *targets* are those it pushes to now."""
+
+    targets: dict[str, PushTarget] = field(default_factory=dict)
+
+    def add(self, target: PushTarget, /) -> None:
+        """Push to *target* too."""
+        assert target.name not in self.targets, "added twice"
+        self.targets[target.name] = target
+
+    def remove(self, name: str, /) -> Deferred[None]:
+        """Stop pushing to a target."""
+        self.targets.pop(name, None)
+        return succeed(None)
+
+
+@dataclass
 class FakePush:
     """Stands in for the relay's push: keeps stream and targets and gives out recording sinks."""
 
-    opened: list[tuple[str, tuple[PushTarget, ...], RecordingSink]] = field(default_factory=list)
+    opened: list[tuple[str, tuple[PushTarget, ...], RecordingPush]] = field(default_factory=list)
 
-    def __call__(self, stream: str, targets: Sequence[PushTarget], /, *, merge_ms: int = 0) -> Sink:
+    def __call__(self, stream: str, targets: Sequence[PushTarget], /, *, merge_ms: int = 0) -> PushSink:
         """Return a sink that records."""
-        sink = RecordingSink()
+        sink = RecordingPush(targets={target.name: target for target in targets})
         self.opened.append((stream, tuple(targets), sink))
         return sink
 

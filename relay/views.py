@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from relay.context import TargetPlan
 from relay.http.state import (
     Counters,
     FeedView,
@@ -41,7 +42,7 @@ class RelayViews:
         host: PluginHost,
         lag: LagMonitor,
         listeners: Sequence[Listener],
-        pushes: Mapping[str, Mapping[str, RtmpPush]],
+        groups: Mapping[str, Sequence[PushGroup]],
         started_at: dict[str, float],
         sink_plugins: Callable[[Stream], Sequence[tuple[str, object]]],
         wall_clock: Callable[[], float],
@@ -50,7 +51,7 @@ class RelayViews:
         self._host = host
         self._lag = lag
         self._listeners = listeners
-        self._pushes = pushes
+        self._groups = groups
         self.started_at = started_at
         self._sink_plugins = sink_plugins
         self._wall_clock = wall_clock
@@ -72,13 +73,22 @@ class RelayViews:
         }
 
     def streams(self) -> Sequence[StreamView]:
-        """Every live stream, sorted by name."""
-        return [self._stream(stream) for stream in sorted(self._door.registry, key=lambda stream: stream.name)]
+        """Every stream that is live or has targets, sorted by name."""
+        control = self._host.target_control
+        names = {stream.name for stream in self._door.registry}
+        if control is not None:
+            names.update(control.streams())
+        return [view for name in sorted(names) if (view := self.stream(name)) is not None]
 
     def stream(self, name: str) -> StreamView | None:
         """One stream."""
         stream = self._door.registry.get(name)
-        return None if stream is None else self._stream(stream)
+        if stream is not None:
+            return self._stream(stream)
+        control = self._host.target_control
+        if control is None or name not in control.streams():
+            return None
+        return StreamView(name=name, state="waiting", targets=self._targets(name, self._door.clock.seconds()))
 
     def listeners(self) -> Sequence[ListenerView]:
         """Every configured listener."""
@@ -110,11 +120,10 @@ class RelayViews:
     def _stream(self, stream: Stream) -> StreamView:
         now = self._door.clock.seconds()
         audience = self._door.audiences.existing(stream.name)
-        pushes = self._pushes.get(stream.name, {})
         feeds = [self._feed(feed, now) for feed in stream.feeds]
         video = sum(feed.video_frames_total for feed in stream.feeds)
         audio = sum(feed.audio_frames_total for feed in stream.feeds)
-        pushed = sum(push.bytes_sent for push in pushes.values())
+        pushed = sum(group.bytes_sent for group in self._groups.get(stream.name, ()))
         return StreamView(
             name=stream.name,
             state="live" if stream.started else "waiting",
@@ -123,7 +132,7 @@ class RelayViews:
             feeds=feeds,
             tracks=[_track(track) for track in stream.tracks.tracks],
             sinks=self._sinks(stream),
-            targets=[self._target(push, now) for push in pushes.values()],
+            targets=self._targets(stream.name, now),
             players=0 if audience is None else len(audience.players),
             players_dropped=self._door.audiences.dropped(stream.name),
             bytes_in=sum(feed.bytes_in for feed in feeds),
@@ -165,9 +174,35 @@ class RelayViews:
             if not isinstance(sink, PushGroup)
         ]
 
-    def _target(self, push: RtmpPush, now: float) -> TargetView:
+    def _targets(self, stream: str, now: float) -> list[TargetView]:
+        """The targets that a plugin plans, in its order, then any other push."""
+        control = self._host.target_control
+        plans = {} if control is None else {plan.name: plan for plan in control.targets(stream)}
+        pushes = {name: push for group in self._groups.get(stream, ()) for name, push in group.targets.items()}
+        return [
+            self._target(pushes[name], plans.get(name), now)
+            if name in pushes and not (name in plans and plans[name].state)
+            else self._planned(plans[name], now)
+            for name in dict.fromkeys((*plans, *pushes))
+        ]
+
+    def _planned(self, plan: TargetPlan, now: float) -> TargetView:
+        return TargetView(
+            name=plan.name,
+            state=plan.state or "waiting",
+            enabled=plan.enabled,
+            since=self._wall_clock() - (now - plan.since),
+            reason=plan.reason,
+            detail=plan.detail,
+            destination=plan.destination,
+            warnings=plan.warnings,
+        )
+
+    def _target(self, push: RtmpPush, plan: TargetPlan | None, now: float) -> TargetView:
         return TargetView(
             name=push.name,
+            enabled=plan is None or plan.enabled,
+            warnings=() if plan is None else plan.warnings,
             state=push.state.value,
             since=self._wall_clock() - (now - push.since),
             reason=push.reason,

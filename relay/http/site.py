@@ -23,6 +23,7 @@ from twisted.web.error import UnsupportedMethod
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
+from relay.context import TargetControl
 from relay.errors import ConfigError
 from relay.http.channel import HttpLimits, RelayChannel
 from relay.http.guard import Guard
@@ -33,6 +34,7 @@ from relay.http.problems import PROBLEM_TYPE, SECURITY_HEADERS, Problem, not_fou
 from relay.http.router import Call, Reply, Route, Router, method_not_allowed
 from relay.http.state import RelayState
 from relay.http.streams_api import PREFIX, stream_routes
+from relay.http.targets_api import target_routes
 from relay.secret import Secret
 
 log = Logger()
@@ -54,6 +56,7 @@ def make_site(
     hosts: Collection[str] = (),
     public: Collection[str] = PUBLIC,
     limits: HttpLimits | None = None,
+    targets: TargetControl | None = None,
 ) -> RelaySite:
     """Build the site.
 
@@ -61,6 +64,7 @@ def make_site(
         token: what every call but `/healthz` and the *public* mounts needs; None on loopback only.
         resources: what plugins mount, by first path segment.
         hosts: further names to answer to while there is no token, for a reverse proxy on this machine.
+        targets: the plugin that changes targets while streams are live, if there is one.
 
     Raises:
         ConfigError: a plugin asks for a name that is reserved or not one clean segment.
@@ -69,7 +73,7 @@ def make_site(
         if name in RESERVED or name in (".", "..") or not name.isascii() or not _clean_name(name):
             raise ConfigError(f"http.{name}", "a plugin may not mount its resource under this name")
     guard = Guard(token=token, hosts=hosts, clock=clock)
-    routes = [*health_routes(state), metrics_route(state), *stream_routes(state)]
+    routes = [*health_routes(state), metrics_route(state), *stream_routes(state), *target_routes(state, targets)]
     routes.append(_openapi_route(routes, guard))
     return RelaySite(Router(routes), guard, resources, frozenset(public), limits or HttpLimits(), clock)
 

@@ -69,11 +69,12 @@ class TargetView:
     """One configured place to push to.
 
     *state*: ``waiting``, ``connecting``, ``live``, ``backing-off``, ``refused``, ``stopped``. *destination* is scheme,
-    host, port and app: never the key.
+    host, port and app: never the key. *enabled* is what is wanted, *warnings* say what the destination may not like.
     """
 
     name: str
     state: str
+    enabled: bool = True
     since: float = 0.0
     reason: str = ""
     detail: str = ""
@@ -83,6 +84,7 @@ class TargetView:
     bytes_acked: int = 0
     queue_ms: int = 0
     dropped_gops: int = 0
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

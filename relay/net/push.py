@@ -21,8 +21,9 @@ from twisted.python.failure import Failure
 from relay.errors import ConfigError, DestinationError
 from relay.events import Event, TargetStateChanged
 from relay.media.packets import Packet, TrackSet
+from relay.net.addresses import AddressPolicy
 from relay.net.backoff import QUICK, SLOW, Backoff
-from relay.net.endpoints import RtmpUrl, endpoint_for
+from relay.net.endpoints import ADDRESS_REFUSED, RtmpUrl, endpoint_for
 from relay.net.failures import classify
 from relay.net.lanes import Lanes
 from relay.net.pushlink import PushLink
@@ -34,7 +35,7 @@ from relay.stream.outbox import Outbox
 CONNECT_S = 10.0
 """For DNS and TCP, over all addresses of the host."""
 
-PERSON_NEEDED = frozenset({"connect-rejected", "publish-refused"})
+PERSON_NEEDED = frozenset({"connect-rejected", "publish-refused", ADDRESS_REFUSED})
 """Reasons that time alone does not cure: retried slowly, shown as `refused`."""
 
 
@@ -56,6 +57,8 @@ class PushPlace:
     url: RtmpUrl
     key: Secret
     ca_file: Path | None = None
+    policy: AddressPolicy | None = None
+    """Which addresses the host may have; None when the operator wrote it into the configuration file."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -171,7 +174,11 @@ class RtmpPush:
         self._set(TargetState.CONNECTING, "", "")
         try:
             endpoint = endpoint_for(
-                self._tools.reactor, self.place.url, ca_file=self.place.ca_file, timeout_s=CONNECT_S
+                self._tools.reactor,
+                self.place.url,
+                ca_file=self.place.ca_file,
+                timeout_s=CONNECT_S,
+                policy=self.place.policy,
             )
         except ConfigError as error:
             self._failed(DestinationError("tls", error.message))

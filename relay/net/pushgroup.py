@@ -1,39 +1,86 @@
-"""All targets of one stream as one sink.
+"""The targets of one stream that get the same packets, as one sink.
 
 Targets that are in step get their packets through shared lanes; the others by their own outbox. One target never
-touches another: adding, failing and closing are each target's own.
+touches another: adding, removing, failing and closing are each target's own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
 
-from relay.media.packets import Packet, TrackSet
+from relay.context import PushTarget
+from relay.media.packets import Packet, Role, TrackSet
+from relay.net.addresses import AddressPolicy
+from relay.net.endpoints import parse_url
 from relay.net.flusher import Flusher
 from relay.net.lanes import Lanes
 from relay.net.push import PushPlace, PushTools, RtmpPush
 
 
 class PushGroup:
-    """The sink that pushes one stream to its targets."""
+    """The sink that pushes one stream to its targets, which come and go."""
 
-    def __init__(
-        self, tools: PushTools, flusher: Flusher, stream: str, places: Iterable[tuple[str, PushPlace]]
-    ) -> None:
+    def __init__(self, tools: PushTools, flusher: Flusher, stream: str, targets: Iterable[PushTarget]) -> None:
+        self._tools = tools
+        self._stream = stream
         self._lanes = Lanes(flusher)
-        self.targets = {
-            name: RtmpPush(tools, self, self._lanes, stream=stream, name=name, place=place) for name, place in places
-        }
-        self._separate = dict.fromkeys(self.targets.values())
+        self._tracks: TrackSet | None = None
+        self._separate: dict[RtmpPush, None] = {}
+        self._leaving: dict[RtmpPush, Deferred[Any]] = {}
+        self._bytes_before = 0
+        self.targets: dict[str, RtmpPush] = {}
+        for target in targets:
+            self.add(target)
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes sent to every target, those that were removed included."""
+        return self._bytes_before + sum(push.bytes_sent for push in (*self.targets.values(), *self._leaving))
+
+    def add(self, target: PushTarget) -> None:
+        """Push to *target* too. When the programme is on already, it begins at the next keyframe.
+
+        Raises KeyError when there is a target of this name, ConfigError when its address is wrong.
+        """
+        if target.name in self.targets:
+            raise KeyError(target.name)
+        push = RtmpPush(self._tools, self, self._lanes, stream=self._stream, name=target.name, place=place_of(target))
+        self.targets[target.name] = push
+        self._separate[push] = None
+        if self._tracks is not None:
+            push.outbox.begin_at_keyframe()
+            push.configure(self._tracks)
+
+    def remove(self, name: str) -> Deferred[Any]:
+        """Stop pushing to this target; fires when its connection is gone. A name that is not known is gone already."""
+        push = self.targets.pop(name, None)
+        if push is None:
+            return succeed(None)
+        self._separate.pop(push, None)
+        closing = push.close()
+        if closing.called:
+            self._bytes_before += push.bytes_sent
+            return closing
+        self._leaving[push] = closing
+        return closing.addBoth(self._left, push)
+
+    def _left(self, result: object, push: RtmpPush) -> object:
+        del self._leaving[push]
+        self._bytes_before += push.bytes_sent
+        return result
 
     def configure(self, tracks: TrackSet) -> None:
+        self._tracks = tracks
         for target in self.targets.values():
             target.configure(tracks)
 
     def write(self, packet: Packet) -> None:
+        if packet.role is Role.METADATA and self._tracks is not None:
+            self._tracks = replace(self._tracks, metadata=packet)
         self._lanes.write(packet)
         if self._separate:
             for target in tuple(self._separate):
@@ -41,10 +88,20 @@ class PushGroup:
 
     def in_step(self, push: RtmpPush, yes: bool) -> None:
         """Note whether *push* gets its packets through a lane."""
-        if yes:
+        if yes or self.targets.get(push.name) is not push:
             self._separate.pop(push, None)
         else:
             self._separate[push] = None
 
     def close(self) -> Deferred[Any]:
-        return DeferredList([target.close() for target in self.targets.values()])
+        return DeferredList([*(target.close() for target in self.targets.values()), *self._leaving.values()])
+
+
+def place_of(target: PushTarget) -> PushPlace:
+    """Return where to push for *target*. Raises ConfigError when its address is wrong."""
+    return PushPlace(
+        url=parse_url(target.url),
+        key=target.key,
+        ca_file=target.ca_file,
+        policy=None if target.allow_networks is None else AddressPolicy(tuple(target.allow_networks)),
+    )

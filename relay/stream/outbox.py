@@ -109,6 +109,10 @@ class Outbox:
             self._lead = lead
             self.waiting = True
 
+    def begin_at_keyframe(self) -> None:
+        """Take nothing before the next keyframe: the programme is on already, this is not its beginning."""
+        self._beginning = False
+
     def restart(self) -> None:
         """Begin again with an opening and a keyframe: the destination is a new one."""
         if self._opening is None:

@@ -441,6 +441,7 @@ def test_streams_are_listed_with_everything_about_them(clock: Clock) -> None:
     assert first["targets"][1] == {
         "name": "twitch",
         "state": "refused",
+        "enabled": True,
         "since": 0.0,
         "reason": "publish-refused",
         "detail": "",
@@ -450,6 +451,7 @@ def test_streams_are_listed_with_everything_about_them(clock: Clock) -> None:
         "bytes_acked": 0,
         "queue_ms": 0,
         "dropped_gops": 2,
+        "warnings": [],
     }
     assert second["state"] == "waiting"
 
@@ -486,7 +488,7 @@ def test_the_openapi_document_lists_every_route(clock: Clock, token: str | None)
 
     assert document["openapi"] == "3.1.0"
     assert set(document["paths"]) == {route.template for route in site.router.routes}
-    secured = {path for path, calls in document["paths"].items() if "security" in calls["get"]}
+    secured = {path for path, calls in document["paths"].items() if all("security" in call for call in calls.values())}
     assert secured == (set(document["paths"]) - {"/healthz"} if token else set())
 
 
