@@ -130,9 +130,10 @@ class IngestProtocol(Protocol):
         """We half-closed after a refusal; the peer may still be reading it."""
 
     def connectionLost(self, reason: Failure = Failure(Exception())) -> None:  # noqa: B008 - Twisted's signature
-        code = classify_tls_failure(reason, self.tls and self._phase == "tls")
+        handshaking = self.tls and self._phase == "tls"
+        code = classify_tls_failure(reason, handshaking)
         if code and not self.closed:
-            self._report(code, "TLS handshake failed")
+            self._report(code, "TLS handshake failed" if handshaking else "TLS failed")
         self.closed = True
         self._leave("closed")
         self.door.watch.discard(self)

@@ -7,6 +7,7 @@ when the new one cannot be read.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -70,7 +71,9 @@ class ReloadingCertificate:
     def __init__(self, certificate: Path, private_key: Path, on_failure: Callable[[str], None] | None = None) -> None:
         self._paths = (certificate, private_key)
         self._on_failure = on_failure
-        self._seen = _fingerprint_or_raise(self._paths)
+        self._seen: Fingerprint = ()
+        with contextlib.suppress(OSError):  # `load_context` says it in words
+            self._seen = _fingerprint(self._paths)
         self._context = load_context(certificate, private_key)
 
     @property
@@ -107,13 +110,6 @@ class ReloadingCertificate:
                 self._on_failure(str(error))
         else:
             self.log.info("certificate reloaded from {path}", path=str(self._paths[0]))
-
-
-def _fingerprint_or_raise(paths: tuple[Path, Path]) -> Fingerprint:
-    try:
-        return _fingerprint(paths)
-    except OSError as error:
-        raise ConfigError("certificate", f"cannot read {error.filename}: {error.strerror}") from error
 
 
 def classify_tls_failure(failure: Failure, handshaking: bool) -> str:

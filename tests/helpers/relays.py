@@ -44,9 +44,8 @@ class RelayTestCase(NetTestCase):
 
     async def _everybody_leaves(self) -> None:
         assert self.door.spawn.failures == [], self.door.spawn.failures  # type: ignore[attr-defined]
-        for protocol in self.made:
-            if protocol.transport is not None:
-                protocol.transport.abortConnection()
+        for protocol in tuple(self.door.watch._watched):
+            protocol.transport.abortConnection()  # type: ignore[attr-defined]
         await until(lambda: self.door.admission.connections == 0, "everybody gone")
         await until(lambda: not self.door.watch._watched, "nothing watched")
         admission = self.door.admission
