@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
@@ -29,7 +29,7 @@ from zope.interface import implementer
 
 from relay.errors import ConfigError, DestinationError
 from relay.net.addresses import AddressPolicy, CheckedReactor
-from relay.secret import Secret, redact_url
+from relay.secret import SHORTEST_ANYWHERE, Secret, redact_url
 
 DEFAULT_PORTS = {"rtmp": 1935, "rtmps": 443}
 
@@ -59,6 +59,13 @@ class RtmpUrl:
     def authority(self) -> str:
         """``host[:port]`` with the port left out when it is the scheme's own: Facebook refuses a tcUrl with :443."""
         return _authority(self.scheme, self.host, self.port)
+
+    @property
+    def secrets(self) -> list[Secret]:
+        """What the query holds: some platforms put a signature there."""
+        query = self.app.reveal().partition("?")[2]
+        values = [value for _, value in parse_qsl(query)]
+        return [Secret(text) for text in (query, *values) if len(text) >= SHORTEST_ANYWHERE]
 
     @property
     def tc_url(self) -> Secret:

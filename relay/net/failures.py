@@ -13,14 +13,30 @@ try:  # service_identity is a hard dependency; the names moved between its versi
 except ImportError:  # pragma: no cover - very old service_identity
     from service_identity import VerificationError
 
+KEY_SAFE = "; the key was not sent"
+
+_Code = SSL.X509VerificationCodes
+_UNTRUSTED = "the certificate is not signed by a CA we trust (see ca_file)"
+_CERTIFICATE_WORDS = {
+    _Code.ERR_CERT_HAS_EXPIRED: "the certificate has expired",
+    _Code.ERR_CERT_NOT_YET_VALID: "the certificate is not valid yet; is the clock of this machine right?",
+    _Code.ERR_DEPTH_ZERO_SELF_SIGNED_CERT: "the certificate is self-signed (see ca_file)",
+    _Code.ERR_SELF_SIGNED_CERT_IN_CHAIN: _UNTRUSTED,
+    _Code.ERR_UNABLE_TO_GET_ISSUER_CERT: _UNTRUSTED,
+    _Code.ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY: _UNTRUSTED,
+    _Code.ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE: _UNTRUSTED,
+    _Code.ERR_CERT_REVOKED: "the certificate was revoked",
+}
 _TLS_WORDS = {
-    "certificate has expired": "the certificate has expired",
-    "unable to get local issuer certificate": "the certificate is not signed by a CA we trust (see ca_file)",
-    "self-signed certificate": "the certificate is self-signed (see ca_file)",
-    "self signed certificate": "the certificate is self-signed (see ca_file)",
     "certificate verify failed": "the certificate could not be verified (see ca_file)",
     "wrong version number": "the server does not speak TLS on this port; use rtmp:// or its TLS port",
 }
+
+
+def bad_certificate(number: int) -> DestinationError:
+    """What is wrong with a certificate, by OpenSSL's number."""
+    words = _CERTIFICATE_WORDS.get(number, f"the certificate could not be verified (OpenSSL error {number})")
+    return DestinationError("tls", words + KEY_SAFE)
 
 
 def classify(failure: Failure, *, phase: str, tls: bool) -> DestinationError:
@@ -29,18 +45,18 @@ def classify(failure: Failure, *, phase: str, tls: bool) -> DestinationError:
     if isinstance(value, DestinationError):
         return value
     if isinstance(value, VerificationError):
-        return DestinationError("tls", "the certificate is for another host name; the key was not sent")
+        return DestinationError("tls", "the certificate is for another host name" + KEY_SAFE)
     if isinstance(value, SSL.Error):
-        return DestinationError("tls", f"{_tls_words(value)}; the key was not sent")
+        return DestinationError("tls", _tls_words(value) + (KEY_SAFE if phase == "tls" else f" during {phase}"))
     if isinstance(value, error.DNSLookupError):
         return DestinationError("dns", "the host name does not resolve; check the address and this machine's DNS")
     if isinstance(value, error.ConnectionRefusedError):
         return DestinationError("refused", "nothing listens there, or a firewall refuses; check the port (1935, 443)")
     if isinstance(value, error.TimeoutError | error.TCPTimedOutError | error.NoRouteError | error.ConnectError):
         return DestinationError("unreachable", "no answer; a firewall may block the port, try rtmps on 443")
+    if tls and phase == "tls":
+        return DestinationError("tls", "the server closed during the TLS handshake" + KEY_SAFE)
     if isinstance(value, error.ConnectionDone):
-        if tls and phase == "tls":
-            return DestinationError("tls", "the server closed during the TLS handshake; the key was not sent")
         return DestinationError("closed", f"the destination closed the connection during {phase}")
     return DestinationError("reset", f"the connection broke during {phase}")
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import DNSLookupError
+from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
@@ -20,20 +22,24 @@ from twisted.python.failure import Failure
 
 from relay.errors import ConfigError, DestinationError
 from relay.events import Event, TargetStateChanged
+from relay.log import clean_line
 from relay.media.packets import Packet, TrackSet
 from relay.net.addresses import AddressPolicy
 from relay.net.backoff import QUICK, SLOW, Backoff
 from relay.net.endpoints import ADDRESS_REFUSED, RtmpUrl, endpoint_for
-from relay.net.failures import classify
+from relay.net.failures import bad_certificate, classify
 from relay.net.lanes import Lanes
 from relay.net.pushlink import PushLink
 from relay.net.watch import Watch
 from relay.rtmp.client import ClientConnection
-from relay.secret import Secret
+from relay.secret import Redactor, Secret, redact_urls
 from relay.stream.outbox import Outbox
 
 CONNECT_S = 10.0
 """For DNS and TCP, over all addresses of the host."""
+
+MAX_DETAIL = 300
+"""Characters of what a destination said that a person wants to read."""
 
 PERSON_NEEDED = frozenset({"connect-rejected", "publish-refused", ADDRESS_REFUSED})
 """Reasons that time alone does not cure: retried slowly, shown as `refused`."""
@@ -118,6 +124,8 @@ class RtmpPush:
         self._pending: Deferred[Any] | None = None
         self._retry: IDelayedCall | None = None
         self._backoff = Backoff(tools.uniform)
+        self._certificate_error = 0
+        self._secrets = Redactor([place.key, *place.url.secrets])
         self._live_since = 0.0
         self._closed = False
 
@@ -171,6 +179,7 @@ class RtmpPush:
     def _connect(self) -> None:
         self._retry = None
         self.attempts += 1
+        self._certificate_error = 0
         self._set(TargetState.CONNECTING, "", "")
         try:
             endpoint = endpoint_for(
@@ -179,12 +188,17 @@ class RtmpPush:
                 ca_file=self.place.ca_file,
                 timeout_s=CONNECT_S,
                 policy=self.place.policy,
+                on_bad_certificate=self._note_certificate,
             )
         except ConfigError as error:
             self._failed(DestinationError("tls", error.message))
             return
         self._pending = endpoint.connect(LinkFactory(self._build_link))
+        self._pending.addTimeout(CONNECT_S, self._tools.reactor, onTimeoutCancel=_timed_out)
         self._pending.addCallbacks(self._connected, self._not_connected)
+
+    def _note_certificate(self, number: int) -> None:
+        self._certificate_error = number
 
     def _build_link(self) -> PushLink:
         place = self.place
@@ -242,10 +256,16 @@ class RtmpPush:
             self._failed(error)
 
     def _failed(self, error: DestinationError) -> None:
+        if error.reason == "tls" and self._certificate_error:
+            error = bad_certificate(self._certificate_error)
         refused = error.reason in PERSON_NEEDED
         wait = self._backoff.next_wait(SLOW if refused else QUICK)
-        self._set(TargetState.REFUSED if refused else TargetState.BACKING_OFF, error.reason, error.detail)
+        self._set(TargetState.REFUSED if refused else TargetState.BACKING_OFF, error.reason, self._safe(error.detail))
         self._retry = self._tools.reactor.callLater(wait, self._connect)
+
+    def _safe(self, detail: str) -> str:
+        """Return what may be shown of *detail*: a server may repeat the key. Cut last, or half a key would stay."""
+        return clean_line(redact_urls(self._secrets.redact(detail)))[:MAX_DETAIL]
 
     def _set(self, state: TargetState, reason: str, detail: str) -> None:
         if state is self.state and reason == self.reason:
@@ -265,3 +285,10 @@ class RtmpPush:
             reason=reason,
             why=f": {reason}, {detail}" if detail else "",
         )
+
+
+def _timed_out(result: object, _timeout: float) -> object:
+    """What a connect that took too long is called: DNS has a name of its own for it."""
+    if isinstance(result, Failure) and result.check(DNSLookupError):
+        return result
+    raise ConnectTimeout

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, ISSLTransport
 from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -70,7 +70,7 @@ class LinkOwner(Protocol):
         ...
 
 
-@implementer(IHandshakeListener)
+@implementer(IHandshakeListener, IHalfCloseableProtocol)
 class PushLink(TwistedProtocol):
     """The client side of one push connection."""
 
@@ -149,6 +149,7 @@ class PushLink(TwistedProtocol):
     def dataReceived(self, data: bytes) -> None:
         if self._over:
             return
+        self._rtmp.media_sent = self.bytes_sent
         try:
             events = self._rtmp.receive_data(data, self._seconds())
         except RemoteProtocolError as error:
@@ -159,6 +160,16 @@ class PushLink(TwistedProtocol):
             if self._over:
                 return
         self._flush_protocol()
+
+    def readConnectionLost(self) -> None:
+        """The destination closed its side: it wants nothing more, or it has heard our goodbye."""
+        self._leave_lane()
+        self._close_writer()
+        transport: Any = self.transport
+        transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """We closed our side after the goodbye."""
 
     def connectionLost(self, reason: Failure = Failure(Exception())) -> None:  # noqa: B008 - Twisted's signature
         self._writer = None
@@ -206,6 +217,8 @@ class PushLink(TwistedProtocol):
         if self._closing is not None:
             if self._age >= CLOSE_S:
                 self._abort()
+        elif self._over:
+            return
         elif self.live:
             self._stuck_s = self._stuck_s + seconds if self._waiting else 0.0
             if self._stuck_s >= STALL_S:
@@ -327,15 +340,25 @@ class PushLink(TwistedProtocol):
         return self._closing
 
     def _say_goodbye(self) -> None:
-        """Everything is sent: FCUnpublish, deleteStream, FIN."""
+        """Everything is sent: FCUnpublish, deleteStream, FIN.
+
+        Only our side is closed: what a destination says after a full close resets the connection, and with it goes
+        what it has not read yet.
+        """
         self._over = True
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.close()
+        self._close_writer()
         self._rtmp.unpublish()
         self._flush_protocol()
         transport: Any = self.transport
-        transport.loseConnection()
+        if ISSLTransport.providedBy(transport):
+            transport.loseConnection()
+        else:
+            transport.loseWriteConnection()
+
+    def _close_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
 
     def _abort(self) -> None:
         self._over = True
@@ -363,5 +386,5 @@ class PushLink(TwistedProtocol):
 
 
 def _said(code: str, description: str) -> str:
-    """What the destination said, cut to what a person wants to read."""
-    return f"the destination said {code or 'no'}: {description}"[:300]
+    """What the destination said; the target makes it fit to be read."""
+    return f"the destination said {code or 'no'}: {description}"

@@ -60,6 +60,7 @@ class ClientConnection(Connection):
     Attributes:
         stream_id: msid that the server's createStream gave us, 0 before.
         bytes_sent: bytes handed out so far, of `data_to_send` and of `send_media`.
+        media_sent: bytes of media that the caller framed and sent by itself; it keeps the count.
         acked: bytes that the server said it has; servers count differently, so only for statistics.
     """
 
@@ -95,6 +96,7 @@ class ClientConnection(Connection):
         super().__init__(limits, chunk_size)
         self.stream_id = 0
         self.bytes_sent = 0
+        self.media_sent = 0
         self.acked = 0
         self._role = role
         self._app = Secret(app)
@@ -269,8 +271,9 @@ class ClientConnection(Connection):
         total = m.read_u32(message.payload)
         if total is None:
             return
-        total |= self.bytes_sent & ~0xFFFFFFFF
-        if total > self.bytes_sent:
+        sent = self.bytes_sent + self.media_sent
+        total |= sent & ~0xFFFFFFFF
+        if total > sent:
             total -= 1 << 32
         self.acked = max(self.acked, total)
 
