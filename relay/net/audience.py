@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from relay.media.packets import Packet, Role, TrackSet
+from relay.net.chorus import Chorus
 from relay.net.flusher import Flusher
 from relay.net.player import Player
 from relay.rtmp.framing import media_frame
@@ -33,7 +34,7 @@ class Audience:
         self._size = 0
         self._key_offset = -1
         self._time = 0
-        self._in_step: dict[Player, Callable[[bytes], int]] = {}
+        self._in_step: Chorus[Player] = Chorus()
         self._waiting: set[Player] = set()
         self.players: set[Player] = set()
         self.bytes_out = 0
@@ -78,21 +79,11 @@ class Audience:
         self._key_offset = -1
         block = self.ring.append(data, time_ms=self._time, key_offset=key_offset)
         size = len(data)
-        behind: list[tuple[Player, int]] = []
-        for player, send in self._in_step.items():
-            try:
-                sent = send(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                sent = -1  # the transport will report the loss; here it only must not hurt the others
-            if sent != size:
-                behind.append((player, sent))
-        self.bytes_out += size * (len(self._in_step) - len(behind))
+        behind = self._in_step.send_all(data)
+        self.bytes_out += size * len(self._in_step)
         for player, sent in behind:
-            del self._in_step[player]
-            self.bytes_out += max(sent, 0)
-            player.fell_behind(block, max(sent, 0))
+            self.bytes_out += sent
+            player.fell_behind(block, sent)
         if self._waiting and key_offset >= 0:
             waiting, self._waiting = self._waiting, set()
             for player in waiting:
@@ -108,11 +99,11 @@ class Audience:
         """*player* has everything up to the ring's head; from now on it gets each flush directly."""
         if player in self.players:
             self._waiting.discard(player)
-            self._in_step[player] = send
+            self._in_step.add(player, send)
 
     def out_of_step(self, player: Player) -> None:
         """*player* reads from the ring again, or not at all."""
-        self._in_step.pop(player, None)
+        self._in_step.discard(player)
         self._waiting.discard(player)
 
     def start(self) -> Cursor:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from relay.media import metadata
 from relay.media.packets import Packet, Role
+from relay.net.chorus import Chorus
 from relay.net.flusher import Flusher
 from relay.rtmp.framing import CHUNK_SIZE, media_frame
 
@@ -33,21 +34,21 @@ class Lane:
         self._base = base
         self._msid = msid
         self._parts: list[bytes] = []
-        self._members: dict[Member, Callable[[bytes], int]] = {}
+        self._members: Chorus[Member] = Chorus()
         self.bytes_total = 0
         """Bytes that each member got while it was in the lane; a member remembers where it joined."""
 
     def __bool__(self) -> bool:
-        return bool(self._members)
+        return len(self._members) > 0
 
     def join(self, member: Member, send: Callable[[bytes], int]) -> None:
         """Send to *member* what is written from now on; it has everything before."""
         self.flush()
-        self._members[member] = send
+        self._members.add(member, send)
 
     def leave(self, member: Member) -> bytes:
         """Return what was written but not sent to *member* yet."""
-        if self._members.pop(member, None) is None:
+        if not self._members.discard(member):
             return b""
         return b"".join(self._parts)
 
@@ -64,21 +65,9 @@ class Lane:
             return
         data = parts[0] if len(parts) == 1 else b"".join(parts)
         self._parts = []
-        size = len(data)
-        behind: list[tuple[Member, int]] = []
-        for member, send in self._members.items():
-            try:
-                sent = send(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                sent = 0  # the transport reports the loss; here it only must not hurt the others
-            if sent != size:
-                behind.append((member, sent))
-        for member, sent in behind:
-            del self._members[member]
+        for member, sent in self._members.send_all(data):
             member.fell_behind(sent, memoryview(data)[sent:])
-        self.bytes_total += size
+        self.bytes_total += len(data)
 
 
 class Lanes:

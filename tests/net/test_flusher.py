@@ -7,7 +7,7 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from relay.net.flusher import MAX_REST_S, Flusher
+from relay.net.flusher import LOAD_SHARE, MAX_WAIT_S, NOTICEABLE_S, Flusher
 
 
 class Work:
@@ -69,42 +69,55 @@ def test_merging_collects_for_that_long(clock: Clock, wait: float, flushed: list
     assert work.at == flushed
 
 
-def test_a_busy_relay_rests_as_long_as_it_flushed(clock: Clock) -> None:
-    flusher, slow, next_one = Flusher(clock), Work(clock, takes=0.1), Work(clock)
-    flusher.add(slow)
-    clock.advance(0)
-    assert clock.seconds() == 100.1
+def settled(clock: Clock, flusher: Flusher, takes: float) -> None:
+    """Flush until the flush time that the flusher reckons with is *takes*."""
+    for _ in range(60):
+        flusher.add(Work(clock, takes))
+        clock.advance(MAX_WAIT_S)
 
-    flusher.add(next_one)
-    clock.advance(0.099)
-    assert next_one.at == []
+
+def test_a_busy_relay_waits_a_multiple_of_its_flush_time(clock: Clock) -> None:
+    flusher, work = Flusher(clock), Work(clock)
+    settled(clock, flusher, takes=0.01)
+    started = clock.seconds()
+
+    flusher.add(work)
+    clock.advance(0.01 * LOAD_SHARE - 0.001)
+    assert work.at == []
     clock.advance(0.002)
 
-    assert next_one.at == [pytest.approx(100.201)]
-    assert flusher.busy_s == pytest.approx(0.1)
+    assert work.at == [pytest.approx(started + 0.01 * LOAD_SHARE, abs=0.0015)]
 
 
-def test_the_rest_is_never_longer_than_its_cap(clock: Clock) -> None:
-    flusher, endless, next_one = Flusher(clock), Work(clock, takes=30.0), Work(clock)
-    flusher.add(endless)
+def test_the_wait_is_never_longer_than_its_cap(clock: Clock) -> None:
+    flusher, work = Flusher(clock), Work(clock)
+    settled(clock, flusher, takes=30.0)
+
+    flusher.add(work)
+    clock.advance(MAX_WAIT_S)
+
+    assert len(work.at) == 1
+
+
+@pytest.mark.parametrize(("takes", "flushed"), [(NOTICEABLE_S * 0.9, 1), (NOTICEABLE_S * 1.1, 0)])
+def test_a_flush_that_costs_nothing_worth_a_delay_is_not_delayed(clock: Clock, takes: float, flushed: int) -> None:
+    flusher, work = Flusher(clock), Work(clock)
+    settled(clock, flusher, takes=takes)
+
+    flusher.add(work)
     clock.advance(0)
 
-    flusher.add(next_one)
-    clock.advance(MAX_REST_S)
-
-    assert len(next_one.at) == 1
+    assert len(work.at) == flushed
 
 
-def test_an_idle_relay_does_not_rest(clock: Clock) -> None:
-    flusher, slow, later = Flusher(clock), Work(clock, takes=0.1), Work(clock)
-    flusher.add(slow)
-    clock.advance(0)
-    clock.advance(1)
+def test_the_load_never_shortens_the_time_that_the_operator_chose(clock: Clock) -> None:
+    flusher, work = Flusher(clock, merge_ms=50), Work(clock)
+    settled(clock, flusher, takes=0.01)
 
-    flusher.add(later)
-    clock.advance(0)
+    flusher.add(work)
+    clock.advance(0.049)
 
-    assert len(later.at) == 1
+    assert work.at == []
 
 
 def test_flush_now_does_not_wait_and_leaves_nothing_behind(clock: Clock) -> None:
