@@ -21,7 +21,7 @@ from twisted.logger import globalLogPublisher
 from twisted.scripts import twistd
 
 from relay import __version__
-from relay.config import Config
+from relay.config import CORE_TABLES, Config
 from relay.config_file import ConfigFileError, ConfigModel
 from relay.errors import PluginError
 from relay.log import clean_line, make_observer
@@ -190,7 +190,7 @@ def _usable_plugins() -> list[PluginClass]:
 
 def config_schema(plugins: Sequence[PluginClass]) -> dict[str, object]:
     """Return one JSON Schema for the whole file."""
-    models: list[type[ConfigModel]] = [Config]
+    models: list[type[ConfigModel]] = [Config, *CORE_TABLES.values()]
     for plugin in plugins:
         models += [model for model in (plugin.config, plugin.stream_config) if model is not None]
     unique = dict.fromkeys(models)
@@ -198,7 +198,8 @@ def config_schema(plugins: Sequence[PluginClass]) -> dict[str, object]:
     schema: dict[str, object] = {"$schema": "https://json-schema.org/draft/2020-12/schema", **definitions}
     top = definitions["$defs"].pop(references[Config, "validation"]["$ref"].rpartition("/")[2])
     top["properties"]["plugins"] |= _closed({p.name: references[p.config, "validation"] for p in plugins})
-    per_stream = {p.name: references[p.stream_config, "validation"] for p in plugins if p.stream_config is not None}
+    per_stream = {name: references[model, "validation"] for name, model in CORE_TABLES.items()}
+    per_stream |= {p.name: references[p.stream_config, "validation"] for p in plugins if p.stream_config is not None}
     top["properties"]["streams"]["additionalProperties"] = {"type": "object", **_closed(per_stream)}
     return {**schema, **top}
 

@@ -17,6 +17,7 @@ from relay.rtmp.limits import KIB, MIB, WireLimits
 from relay.rtmp.names import is_public_name
 from relay.secret import redact_url
 from relay.secretref import SecretRef
+from relay.stream.policy import CleanEnd, Failback, FailoverOptions, Mode, Splice
 
 BUILT_IN = """\
 [[listen]]
@@ -262,6 +263,57 @@ class Limits(ConfigModel):
         )
 
 
+class Failover(ConfigModel):
+    """``[streams.S.failover]``: several encoders, one programme; in ``[streams."*"]`` for streams not declared."""
+
+    mode: Mode = "auto"
+    """``auto``: switch between feeds, and merge those that carry the same frames once that is proved twice. ``switch``:
+    never merge. ``merge``: the feeds are two paths of one encoder, so the first proof is enough."""
+    splice: Splice = "fast"
+    """``fast``: the other feed starts at its keyframe before the cut, so nothing is missed, and catches up at no more
+    than twice the speed. ``clean``: it starts at its next keyframe."""
+    video_stall_ms: int = Field(default=1000, ge=100, le=60_000)
+    """A feed without a picture for this long is dead; for slow feeds it is four frame intervals, if that is more."""
+    audio_stall_ms: int = Field(default=3000, ge=100, le=60_000)
+    """A feed that had sound and has none for this long is bad."""
+    bitrate_percent: int = Field(default=30, ge=0, le=90)
+    """A feed below this share of its own median of a minute, for 5 s, is suspect. 0: never."""
+    skew_ms: int = Field(default=2000, ge=0, le=60_000)
+    """Sound and picture apart by more than this for 3 s are bad. 0: never."""
+    keyframe_intervals: int = Field(default=3, ge=0, le=100)
+    """No keyframe for so many of the feed's own keyframe intervals (and 4 s) is suspect. 0: never."""
+    frozen_picture_s: float = Field(default=5.0, ge=0, le=3600)
+    """Pictures of less than 200 bytes for this long may be a frozen camera; only a decoder could tell. 0: never."""
+    failback: Failback = "stay"
+    """``stay``: whoever is on air stays there while it is well. ``prefer-primary``: back to the better priority after
+    `clear_s` and `dwell_s`. ``manual``: back only by hand, or when the feed on air is dead."""
+    clear_s: float = Field(default=10.0, ge=0, le=3600)
+    """A feed must be without fault for this long before ``prefer-primary`` goes back to it."""
+    dwell_s: float = Field(default=30.0, ge=0, le=3600)
+    """The feed on air must have been there for this long before ``prefer-primary`` leaves it."""
+    hold_s: float = Field(default=60.0, ge=0, le=1800)
+    """Without any feed destinations and players stay connected for this long. 0: the stream ends at once."""
+    slate: Literal["auto", "none"] = "auto"
+    """What they get meanwhile. ``auto``: the last keyframe again and again, and silence. ``none``: nothing."""
+    on_clean_end: CleanEnd = "failover"
+    """When the encoder on air is stopped by its operator: ``failover`` to one that is well, or else end; or ``end``."""
+
+    @field_validator("slate", mode="before")
+    @classmethod
+    def _check_slate(cls, slate: object) -> object:
+        if isinstance(slate, str) and slate not in ("auto", "none"):
+            raise ValueError('must be "auto" or "none": a picture or clip of your own cannot be shown yet')
+        return slate
+
+    def options(self) -> FailoverOptions:
+        """The same for the stream floor."""
+        return FailoverOptions(**self.model_dump())
+
+
+CORE_TABLES: dict[str, type[ConfigModel]] = {"failover": Failover}
+"""Sub-tables of a stream that belong to the core; the others belong to plugins."""
+
+
 class Log(ConfigModel):
     """``[log]``: one line per event on standard output."""
 
@@ -284,7 +336,8 @@ class Config(ConfigModel):
     plugins: dict[str, Table] = Field(default_factory=dict)
     """A table enables the plugin of that name and holds its options; the order of tables is the order of decisions."""
     streams: dict[StreamName, dict[str, Table]] = Field(default_factory=dict)
-    """By public name. A sub-table belongs to the plugin of its name; ``"*"`` is for streams that are not declared."""
+    """By public name. A sub-table belongs to the plugin of its name, ``failover`` to the core; ``"*"`` is for streams
+    that are not declared."""
 
     _source: Source | None = PrivateAttr(default=None)
 
@@ -301,6 +354,11 @@ class Config(ConfigModel):
             seen.add(place)
         return listen
 
+    def failover(self, stream: str) -> Failover:
+        """Return ``[streams.S.failover]``; a stream that is not declared has the template's."""
+        tables = self.streams.get(stream, self.streams.get(TEMPLATE, {}))
+        return Failover.model_validate(tables.get("failover", {}))
+
     @property
     def source(self) -> Source:
         """The text this came from, for messages with a line. A configuration made in code has an empty one."""
@@ -310,11 +368,23 @@ class Config(ConfigModel):
 
 
 def parse(source: Source) -> tuple[Config | None, list[Problem]]:
-    """Validate the core's tables; return the configuration, or None and what is wrong."""
+    """Validate the core's tables; return the configuration and what is wrong, None when it cannot be used at all."""
     config, problems = validate(Config, source.data, source)
+    problems += _core_problems(source)
     if config is not None:
         config._source = source
     return config, problems
+
+
+def _core_problems(source: Source) -> list[Problem]:
+    """Say what is wrong with the core's own sub-tables of streams."""
+    problems: list[Problem] = []
+    for stream, tables in source.table("streams").items():
+        for name, model in CORE_TABLES.items():
+            table = tables.get(name) if isinstance(tables, dict) else None
+            if isinstance(table, dict):
+                problems += validate(model, table, source, ("streams", stream, name))[1]
+    return problems
 
 
 def open_source(path: Path | None) -> Source:

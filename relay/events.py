@@ -49,12 +49,72 @@ class FeedEnded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedSwitched(Event):
-    """Another feed is live now."""
+    """Another feed is live now.
+
+    *reason* is a trigger (``no-video``...), how the previous feed ended (``closed``...), ``failback``, ``manual`` or
+    ``returned``. *trigger* fired when *measured* reached *threshold*. *how*: ``fast``, ``clean`` or ``merged``. The
+    last frame before the cut has stream time *cut_from_ms*, the first one behind it *cut_ms*; for *gap_ms* nothing of
+    a feed was sent; *replayed_ms* of content were shown again, *missed_ms* never. *fit* says whether decoders notice:
+    ``same``, ``headers`` (other parameters), ``class`` (another codec or size).
+    """
 
     stream: str
     previous: str
     feed: str
     reason: str
+    trigger: str = ""
+    measured: float = 0.0
+    threshold: float = 0.0
+    unit: str = ""
+    how: str = ""
+    cut_from_ms: int = 0
+    cut_ms: int = 0
+    gap_ms: int = 0
+    replayed_ms: int = 0
+    missed_ms: int = 0
+    fit: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedHealthChanged(Event):
+    """A feed became better or worse: ``good``, ``suspect``, ``bad`` or ``dead``. *trigger* is its worst fault."""
+
+    stream: str
+    feed: str
+    health: str
+    trigger: str = ""
+    measured: float = 0.0
+    threshold: float = 0.0
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedMerged(Event):
+    """A feed carries the same frames as the live one and is merged with it, or is not any more."""
+
+    stream: str
+    feed: str
+    merged: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailoverLocked(Event):
+    """Feeds changed too often: *feed* stays live for *seconds* unless it dies."""
+
+    stream: str
+    feed: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamHeld(Event):
+    """No feed is left. Subscribers are kept for *hold_s*, with the last picture and silence when *slate* is true."""
+
+    stream: str
+    reason: str
+    hold_s: float
+    slate: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.config import Config, open_source, parse
+from relay.config import CORE_TABLES, Config, open_source, parse
 from relay.config_file import ConfigFileError, ConfigModel, Problem, Source, Table, did_you_mean, validate
 from relay.config_lines import Path as TablePath
 from relay.errors import ConfigError, PluginError
@@ -132,13 +132,13 @@ def _unclaimed(
     """Say which sub-tables of streams nobody reads."""
     for stream, sub_tables in streams.items():
         for name in sub_tables:
-            if name in plugins:
+            if name in plugins or name in CORE_TABLES:
                 continue
             if name in installed:
                 message = f"the plugin {name} is not enabled: add a table [plugins.{name}]"
             else:
                 message = "nothing reads this table; the tables of a stream belong to enabled plugins"
-                message += did_you_mean(name, plugins)
+                message += did_you_mean(name, [*plugins, *CORE_TABLES])
             yield source.problem(("streams", stream, name), message)
 
 

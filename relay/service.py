@@ -10,7 +10,7 @@ import gc
 import random
 import resource
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,10 +22,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
-from relay.config import Config
+from relay.config import TEMPLATE, Config
 from relay.context import PushTarget
 from relay.errors import ConfigError
-from relay.events import Event, FeedSwitched, SinkFailed, StreamEnded, StreamStarted
+from relay.events import Event, SinkFailed, StreamEnded, StreamStarted
 from relay.hookspecs import StreamInfo
 from relay.http.channel import HttpLimits
 from relay.http.site import make_site
@@ -36,11 +36,15 @@ from relay.net.door import Door
 from relay.net.flusher import Flusher
 from relay.net.lag import LagMonitor
 from relay.net.listen import Listener, open_all, open_port
+from relay.net.metronome import Metronome
 from relay.net.push import PushTools
 from relay.net.pushgroup import PushGroup
+from relay.net.reporting import event_of, log_report
 from relay.net.watch import Watch
 from relay.pluginhost import PluginHost
+from relay.stream.policy import FailoverOptions
 from relay.stream.registry import Registry
+from relay.stream.reports import Report
 from relay.stream.sinks import Sink
 from relay.stream.stream import Stream
 from relay.views import RelayViews
@@ -72,8 +76,11 @@ class RelayService(MultiService):
         self._groups: dict[str, list[PushGroup]] = {}
         self._plugin_of: dict[Sink, str] = {}
         self._closing: set[Deferred[Any]] = set()
-        self.registry = Registry()
+        failover = _failover_options(config)
+        self.registry = Registry(failover=failover)
         self.watch = Watch(reactor)
+        self.metronome = Metronome(reactor, self.registry)
+        self.watch.add(self.metronome)
         self._flushers = {config.play.merge_ms: Flusher(reactor, config.play.merge_ms)}
         self._tools = PushTools(
             reactor=reactor,
@@ -166,7 +173,7 @@ class RelayService(MultiService):
         registry = self.registry
         registry.on_started.append(self._stream_started)
         registry.on_ended.append(self._stream_ended)
-        registry.on_switched.append(self._stream_switched)
+        registry.on_report.append(self._reported)
         registry.on_sink_failed.append(self._sink_failed)
         registry.on_sink_closing.append(self._sink_closing)
 
@@ -189,15 +196,10 @@ class RelayService(MultiService):
         if stream.started:
             self.host.emit(StreamEnded(stream=stream.name, reason=reason))
 
-    def _stream_switched(self, stream: Stream, previous: str, feed: str, reason: str) -> None:
-        self.log.info(
-            "stream {stream} switched from feed {previous} to {feed}: {reason}",
-            stream=stream.name,
-            previous=previous,
-            feed=feed,
-            reason=reason,
-        )
-        self.host.emit(FeedSwitched(stream=stream.name, previous=previous, feed=feed, reason=reason))
+    def _reported(self, stream: Stream, report: Report) -> None:
+        log_report(self.log, stream.name, report)
+        self.metronome.attend()
+        self.host.emit(event_of(stream.name, report))
 
     def _sink_failed(self, stream: Stream, sink: Sink, error: Exception) -> None:
         plugin = self._plugin_of.pop(sink, "relay")
@@ -239,6 +241,7 @@ class RelayService(MultiService):
 
     async def _stop(self) -> None:
         self.door.draining = True
+        self.metronome.stop()
         for listener in self.listeners:
             await listener.close()
         self.registry.close("shutdown")
@@ -269,6 +272,13 @@ class RelayService(MultiService):
         if self._dns.started:
             self._dns.stop()
         return DeferredList(waiting)
+
+
+def _failover_options(config: Config) -> Callable[[str], FailoverOptions]:
+    """Return what says how a stream treats its feeds; every table is read now, so that a wrong one stops the start."""
+    declared = {name: config.failover(name).options() for name in config.streams}
+    template = config.failover(TEMPLATE).options()
+    return lambda name: declared.get(name, template)
 
 
 def _with_room(config: Config, log: Logger) -> Any:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 
+from relay.stream.policy import FailoverOptions
+from relay.stream.reports import Report
 from relay.stream.sinks import Sink
 from relay.stream.stream import Stream, StreamLimits
 
@@ -18,18 +20,25 @@ class Registry:
     Attributes:
         on_started: called with a stream whose tracks are known now.
         on_ended: called with a stream that is over, its sinks closed, and the reason.
-        on_switched: called with the stream, the names of the previous and the new live feed, and the reason.
+        on_report: called with the stream and what happened to its feeds.
         on_sink_failed: called with the stream, the sink that was detached, and what it raised.
         on_sink_closing: called with the stream, a closed sink, and what its `close` returned to be awaited.
     """
 
-    def __init__(self, *, limits: StreamLimits | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        limits: StreamLimits | None = None,
+        failover: Callable[[str], FailoverOptions | None] = lambda name: None,
+    ) -> None:
+        """Start without streams; *failover* says what the stream of a name does about its feeds."""
         self.on_started: list[Callable[[Stream], None]] = []
         self.on_ended: list[Callable[[Stream, str], None]] = []
-        self.on_switched: list[Callable[[Stream, str, str, str], None]] = []
+        self.on_report: list[Callable[[Stream, Report], None]] = []
         self.on_sink_failed: list[Callable[[Stream, Sink, Exception], None]] = []
         self.on_sink_closing: list[Callable[[Stream, Sink, Awaitable[None]], None]] = []
         self._limits = limits
+        self._failover = failover
         self._streams: dict[str, Stream] = {}
 
     def __len__(self) -> int:
@@ -70,10 +79,11 @@ class Registry:
         stream = Stream(
             name,
             limits=self._limits,
+            failover=self._failover(name),
             on_sink_failed=sink_failed,
             on_sink_closing=sink_closing,
             on_started=self._started,
-            on_switched=self._switched,
+            on_report=self._reported,
             on_ended=self._ended,
         )
         return stream
@@ -82,9 +92,9 @@ class Registry:
         for tell in self.on_started:
             tell(stream)
 
-    def _switched(self, stream: Stream, previous: str, feed: str, reason: str) -> None:
-        for tell in self.on_switched:
-            tell(stream, previous, feed, reason)
+    def _reported(self, stream: Stream, report: Report) -> None:
+        for tell in self.on_report:
+            tell(stream, report)
 
     def _ended(self, stream: Stream, reason: str) -> None:
         if self._streams.get(stream.name) is stream:

@@ -4,20 +4,22 @@ Imports the media floor and the feeds. The rules it guards: a sink gets its trac
 first frame is a keyframe; a sink that raises is detached, closed and reported, and nobody else notices; the encoder
 waits for nobody.
 
-The seam for failover: `switch` arms a feed, `cut_in` puts it on air at its keyframe, `choose` says who follows when
-nobody is live. A policy with detectors and timers needs no more than these.
+Which feed is live is decided in `relay.stream.failover`; whoever it is, its packets come to `publish` in stream time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from relay.errors import RelayError
 from relay.media.packets import Codec, MediaKind, Packet, Role, TrackSet
 from relay.media.tracks import TrackTable
-from relay.stream.feeds import Feed, FeedState, best_feed
+from relay.stream.failover import Failover
+from relay.stream.feeds import Feed
 from relay.stream.gop import GopCache, lead_video
+from relay.stream.policy import FailoverOptions
+from relay.stream.reports import Report
 from relay.stream.sinks import Sink
 from relay.stream.tracksets import announced_kinds, configuration, only_adds, restamped
 
@@ -54,11 +56,9 @@ class Stream:
     Attributes:
         name: public name.
         tracks: what is on air; its generation rises whenever the configuration changes.
-        feeds: those that publish now, in order of arrival.
-        live_feed: the one that subscribers see.
+        failover: its feeds, and which of them subscribers see.
         started: the tracks are known, so sinks can be opened.
         closed: nothing comes any more.
-        switches: how often another feed went live.
         undecodable_packets_total: frames left out because their track had no sequence header yet.
     """
 
@@ -67,11 +67,11 @@ class Stream:
         name: str,
         *,
         limits: StreamLimits | None = None,
-        choose: Callable[[Sequence[Feed], float], Feed | None] = best_feed,
+        failover: FailoverOptions | None = None,
         on_sink_failed: Callable[[Sink, Exception], None] | None = None,
         on_sink_closing: Callable[[Sink, Awaitable[None]], None] = _ignore,
         on_started: Callable[[Stream], None] = _ignore,
-        on_switched: Callable[[Stream, str, str, str], None] = _ignore,
+        on_report: Callable[[Stream, Report], None] = _ignore,
         on_ended: Callable[[Stream, str], None] = _ignore,
     ) -> None:
         """Create a stream without feeds.
@@ -79,27 +79,22 @@ class Stream:
         Args:
             name: public name.
             limits: bounds.
-            choose: picks the feed that follows when none is live.
+            failover: what happens to feeds; without it the stream ends with its last one.
             on_sink_failed: called with the sink and what it raised, after it was detached.
             on_sink_closing: called with the sink and what its `close` returned to be awaited.
             on_started: called once, when the tracks are known.
-            on_switched: called with the names of the previous and the new feed and the reason.
+            on_report: called with everything that happens to its feeds.
             on_ended: called once, with the reason, after all sinks were closed.
         """
         self.name = name
         self.limits = limits = limits or StreamLimits()
         self.tracks = TrackSet()
-        self.feeds: tuple[Feed, ...] = ()
-        self.live_feed: Feed | None = None
         self.started = False
         self.closed = False
-        self.switches = 0
         self.undecodable_packets_total = 0
-        self._choose = choose
         self._on_sink_failed = _ignore if on_sink_failed is None else on_sink_failed
         self._on_sink_closing = on_sink_closing
         self._on_started = on_started
-        self._on_switched = on_switched
         self._on_ended = on_ended
         self._table = TrackTable()
         self._codecs: dict[int, Codec] = {}
@@ -108,9 +103,12 @@ class Stream:
         self._joining: list[Sink] = []
         self._first_dts: int | None = None
         self._announced: set[MediaKind] = set()
-        self._last_feed: Feed | None = None
-        self._armed: Feed | None = None
-        self._armed_reason = ""
+        self.failover = Failover(
+            self,
+            failover or FailoverOptions(mode="switch", hold_s=0),
+            settle_ms=limits.settle_ms,
+            report=lambda report: on_report(self, report),
+        )
 
     # Packets
 
@@ -269,9 +267,24 @@ class Stream:
     # Feeds
 
     @property
+    def feeds(self) -> tuple[Feed, ...]:
+        """Those that publish now, in order of arrival."""
+        return self.failover.feeds
+
+    @property
+    def live_feed(self) -> Feed | None:
+        """The one that subscribers see."""
+        return self.failover.live_feed
+
+    @property
+    def switches(self) -> int:
+        """How often another feed went live."""
+        return self.failover.switches
+
+    @property
     def last_dts(self) -> int:
         """Stream time of the newest packet, 0 before the first."""
-        return max(self._last_feed.last_dts, 0) if self._last_feed is not None else 0
+        return self.failover.last_dts
 
     def find_feed(self, name: str) -> Feed | None:
         """Return the newest feed of this name."""
@@ -285,77 +298,35 @@ class Stream:
         """
         if self.closed:
             raise StreamClosedError(f"stream {self.name} has ended")
-        feed = Feed(name, priority, self, now, settle_ms=self.limits.settle_ms)
-        first = not self.feeds
-        self.feeds = (*self.feeds, feed)
-        if first:
-            feed.go_live(offset=0, cut=0)
-            self._table = feed.table
-            self.live_feed = self._last_feed = feed
-        elif self.live_feed is None:
-            self._arm_best(self._armed_reason, now)
-        return feed
-
-    def switch(self, feed: Feed, reason: str) -> None:
-        """Let *feed* go live at its next keyframe; the live one goes on until then."""
-        if self._armed is not None:
-            self._armed.stand_by()
-            self._armed = None
-        if feed is not self.live_feed and feed.state is not FeedState.ENDED:
-            self._armed = feed
-            self._armed_reason = reason
-            feed.arm()
-
-    def cut_in(self, feed: Feed, packet: Packet) -> None:
-        """Put the armed *feed* on air, beginning with *packet*: its clock continues where the previous one stopped."""
-        last = self._last_feed
-        cut = last.next_dts if last is not None else packet.dts
-        if self.live_feed is not None:
-            self.live_feed.stand_by()
-        feed.go_live(offset=cut - packet.dts, cut=cut)
-        self.live_feed = self._last_feed = feed
-        self._armed = None
-        self.switches += 1
-        self._adopt(feed.table, cut)
-        self._on_switched(self, last.name if last is not None else "", feed.name, self._armed_reason)
-
-    def feed_ended(self, feed: Feed, reason: str, now: float) -> None:
-        """Forget *feed*; if nobody is live now the next one takes over, and without any feed the stream ends."""
-        self.feeds = tuple(other for other in self.feeds if other is not feed)
-        if self.live_feed is feed:
-            self.live_feed = None
-        if self._armed is feed:
-            self._armed = None
-        if not self.feeds:
-            self.close(reason)
-        elif self.live_feed is None:
-            self._arm_best(reason, now)
+        return self.failover.open(name, priority, now)
 
     def close(self, reason: str) -> None:
         """End the programme: feeds, then sinks. A second call does nothing."""
         if self.closed:
             return
         self.closed = True
-        feeds, self.feeds, self.live_feed, self._armed = self.feeds, (), None, None
-        for feed in feeds:
-            feed.retire()
+        self.failover.retire()
         sinks, self._sinks, self._joining = self.sinks, (), []
         for sink in sinks:
             self._close(sink)
         self._cache.clear()
         self._on_ended(self, reason)
 
-    def _arm_best(self, reason: str, now: float) -> None:
-        feed = self._choose(self.feeds, now)
-        if feed is not None:
-            self.switch(feed, reason)
+    def recent(self) -> Iterable[Packet]:
+        """Return the newest packets, from a keyframe on if there is video."""
+        return tuple(self._cache.packets)
 
-    def _adopt(self, table: TrackTable, cut: int) -> None:
-        """Describe the programme by the tracks of the feed that just went live."""
+    def adopt(self, table: TrackTable, cut: int) -> None:
+        """Describe the programme by *table*, the tracks of the feed that goes on air, from stream time *cut* on.
+
+        Called before the feed's first packet, so that new headers always stand in front of what needs them.
+        """
         self._table = table
         self._codecs.clear()
         before = self.tracks
         tracks = restamped(table.tracks, cut)
+        if not tracks.tracks:
+            return
         if configuration(before) != configuration(tracks):
             self._configure(tracks)
             return

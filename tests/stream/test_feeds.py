@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from relay.media.packets import MediaKind, Packet, Role
-from relay.stream.feeds import Feed, FeedState, best_feed
+from relay.stream.feeds import Feed, FeedState
+from relay.stream.policy import FailoverOptions
+from relay.stream.reports import Report, Switched
 from relay.stream.stream import Stream
 from tests.stream.media import AVC_HEADER, RecordingSink, audio, audio_header, data, video, video_header
 
@@ -35,10 +32,15 @@ class Show:
         self.sink = RecordingSink()
         self.stream = Stream(
             "show",
-            on_switched=lambda _, previous, feed, reason: self.switched.append((previous, feed, reason)),
+            failover=FailoverOptions(mode="switch", splice="clean", hold_s=0),
+            on_report=self.reported,
             on_ended=lambda _, reason: self.ended.append(reason),
         )
         self.stream.attach(self.sink)
+
+    def reported(self, stream: Stream, report: Report) -> None:
+        if isinstance(report, Switched):
+            self.switched.append((report.previous, report.feed, report.reason))
 
     def times(self, kind: MediaKind) -> list[int]:
         return [packet.dts for packet in self.sink.packets if packet.kind is kind]
@@ -151,7 +153,7 @@ def test_other_metadata_on_the_backup_is_written_at_the_cut() -> None:
 def test_a_switch_by_hand_keeps_the_live_feed_until_the_keyframe() -> None:
     show, primary, backup = pair()
 
-    show.stream.switch(backup, "manual")
+    show.stream.failover.switch(backup, 0.1, "manual")
     primary.push(video(40), 0.1)
     backup.push(video(500_040), 0.1)
     assert show.times(MediaKind.VIDEO) == [0, 40]
@@ -167,30 +169,16 @@ def test_a_switch_by_hand_keeps_the_live_feed_until_the_keyframe() -> None:
 
 def test_a_feed_can_come_back_on_air() -> None:
     show, primary, backup = pair()
-    show.stream.switch(backup, "manual")
+    show.stream.failover.switch(backup, 0.1, "manual")
     backup.push(video(502_000, True), 0.1)
     primary.push(video(2000), 2.0)
 
-    show.stream.switch(primary, "failback")
+    show.stream.failover.switch(primary, 0.1, "failback")
     primary.push(video(2040, True), 2.1)
     primary.push(video(2080), 2.1)
 
     assert show.times(MediaKind.VIDEO) == [0, 33, 133, 173]
     assert show.stream.live_feed is primary
-
-
-def test_the_best_feed_is_the_one_that_sends_with_the_lowest_number() -> None:
-    stream = Stream("show")
-    feeds = [stream.open_feed(name, priority, 0.0) for name, priority in (("c", 2), ("a", 0), ("b", 1))]
-    assert best_feed(feeds, 0.0) is feeds[1]
-
-    feeds[0].push(audio(0), 10.0)
-    assert best_feed(feeds, 10.0) is feeds[0]
-
-    feeds[2].push(audio(0), 10.5)
-    assert best_feed(feeds, 11.0) is feeds[2]
-    assert best_feed(feeds, 11.2) is feeds[2]
-    assert best_feed([], 0.0) is None
 
 
 def test_a_feed_that_arrives_while_nobody_is_live_takes_over() -> None:
@@ -319,112 +307,3 @@ def test_timeline_faults_are_part_of_health() -> None:
 
     assert health.timeline_resets == 1
     assert health.timestamps_clamped == 1
-
-
-class FeedMachine(RuleBasedStateMachine):
-    """Encoders come, send, stall, restart their clocks and die in any order; subscribers see one programme."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-        self.opened = 0
-        self.clocks: dict[Feed, int] = {}
-        self.headers: dict[Feed, bytes] = {}
-        self.show = Show()
-        self.seen = 0
-        self.last: dict[MediaKind, int] = defaultdict(lambda: -1)
-        self.on_air: Feed | None = None
-        self.cut = 0
-
-    @initialize(clock=st.integers(0, 2**31))
-    def first(self, clock: int) -> None:
-        self.open(0, clock, 0)
-
-    @rule(priority=st.integers(0, 2), clock=st.integers(0, 2**32 - 1), headers=st.integers(0, 1))
-    def open(self, priority: int, clock: int, headers: int) -> None:
-        if self.show.stream.closed or len(self.clocks) >= 3:
-            return
-        feed = self.show.stream.open_feed(f"feed{self.opened}", priority, self.now)
-        self.opened += 1
-        self.clocks[feed] = clock
-        self.headers[feed] = OTHER_AVC if headers else AVC_HEADER
-        feed.push(video_header(clock, self.headers[feed]), self.now)
-        feed.push(audio_header(clock), self.now)
-
-    def pick(self, which: int) -> Feed | None:
-        feeds = list(self.clocks)
-        return feeds[which % len(feeds)] if feeds else None
-
-    @rule(which=st.integers(0, 2), kinds=st.lists(st.sampled_from("kvva"), min_size=1, max_size=8))
-    def send(self, which: int, kinds: list[str]) -> None:
-        feed = self.pick(which)
-        if feed is None:
-            return
-        for kind in kinds:
-            self.now += 0.02
-            self.clocks[feed] = (self.clocks[feed] + 20) % 2**32
-            dts = self.clocks[feed]
-            packet = audio(max(dts - 15, 0)) if kind == "a" else video(dts, kind == "k")
-            feed.push(packet, self.now)
-            self.check(feed, packet)
-
-    @rule(which=st.integers(0, 2), step=st.sampled_from([-100_000, -5000, -500, -1, 300, 5000, 50_000]))
-    def bend_clock(self, which: int, step: int) -> None:
-        feed = self.pick(which)
-        if feed is not None:
-            self.clocks[feed] = max(self.clocks[feed] + step, 0) % 2**32
-
-    @rule(seconds=st.floats(0.1, 5))
-    def stall(self, seconds: float) -> None:
-        self.now += seconds
-
-    @rule(which=st.integers(0, 2))
-    def switch(self, which: int) -> None:
-        feed = self.pick(which)
-        if feed is not None:
-            self.show.stream.switch(feed, "manual")
-
-    @precondition(lambda self: len(self.clocks) > 1)
-    @rule(which=st.integers(0, 2))
-    def end(self, which: int) -> None:
-        feed = self.pick(which)
-        assert feed is not None
-        del self.clocks[feed]
-        feed.end("closed", self.now)
-
-    def check(self, feed: Feed, pushed: Packet) -> None:
-        """Look at what the sink got since the last look, when no more than *pushed* was."""
-        got = [value for _, value in self.show.sink.calls[self.seen :] if isinstance(value, Packet)]
-        self.seen = len(self.show.sink.calls)
-        if self.on_air is not None:
-            assert got in ([], [pushed])
-        for packet in got:
-            assert feed is self.show.stream.live_feed, "only the live feed is seen"
-            assert packet.dts > self.last[packet.kind], "time must rise strictly in every track"
-            if feed is not self.on_air:
-                if self.on_air is not None:
-                    assert packet.keyframe, "a feed goes on air with a keyframe"
-                    assert packet.dts > max(self.last.values()), "after all that was seen before"
-                    self.cut = packet.dts
-                self.on_air = feed
-            if packet.kind is MediaKind.VIDEO and self.last[MediaKind.VIDEO] < 0:
-                assert packet.keyframe, "the programme begins with a keyframe"
-            assert packet.dts >= self.cut, "nothing may lie before the cut"
-            header = self.show.sink.configured[-1].tracks[0].header
-            assert header is not None
-            assert header.body == self.headers[feed], "sinks know the headers of what they get"
-            self.last[packet.kind] = packet.dts
-
-    @invariant()
-    def one_feed_at_most_is_live(self) -> None:
-        stream = self.show.stream
-        live = [feed for feed in stream.feeds if feed.state is FeedState.LIVE]
-        assert live == ([] if stream.live_feed is None else [stream.live_feed])
-        assert sum(feed.state is FeedState.ARMED for feed in stream.feeds) <= 1
-        if stream.live_feed is None and stream.feeds:
-            assert any(feed.state is FeedState.ARMED for feed in stream.feeds)
-        assert self.show.ended == []
-
-
-FeedMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
-TestFeedMachine = FeedMachine.TestCase

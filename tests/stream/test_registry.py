@@ -57,7 +57,7 @@ def test_observers_hear_of_starts_switches_and_failed_sinks() -> None:
     told: list[tuple[object, ...]] = []
     registry.on_started.append(lambda stream: told.append(("started", stream.name)))
     registry.on_started.append(lambda stream: stream.attach(bad))
-    registry.on_switched.append(lambda stream, *rest: told.append(("switched", stream.name, *rest)))
+    registry.on_report.append(lambda stream, report: told.append((stream.name, type(report).__name__, report.feed)))
     registry.on_sink_failed.append(lambda stream, sink, error: told.append(("failed", stream.name, sink, str(error))))
     bad: Sink = Bad()
     stream = registry.get_or_create("show")
@@ -72,7 +72,7 @@ def test_observers_hear_of_starts_switches_and_failed_sinks() -> None:
     assert told == [
         ("started", "show"),
         ("failed", "show", bad, "no"),
-        ("switched", "show", "primary", "backup", "closed"),
+        ("show", "Switched", "backup"),
     ]
 
 
