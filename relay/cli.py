@@ -57,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     plugins.add_argument("--json", action="store_true", help="for programs")
     plugins.set_defaults(command=list_plugins)
 
+    presets = commands.add_parser("presets", help="list the services that a target can name as its preset")
+    presets.set_defaults(command=list_presets)
+
     schema = commands.add_parser("config-schema", help="print the JSON Schema of the configuration, for editors")
     schema.set_defaults(command=print_schema)
 
@@ -169,6 +172,18 @@ def _print_plugins(rows: list[dict[str, object]]) -> None:
         hooks = row.get("hooks")
         does = " ".join(map(str, hooks)) if isinstance(hooks, list) else f"cannot be used: {row['error']}"
         print(f"{row['name']:<16} {row['version']:<10} {row['distribution']:<24} {does}")
+
+
+def list_presets(options: argparse.Namespace) -> int:
+    """Print the services that the restream plugin knows, one a line."""
+    try:
+        plugin = import_plugin("restream", installed_plugins())
+    except PluginError as error:
+        print(clean_line(str(error)), file=sys.stderr)
+        return PROBLEM
+    for line in getattr(plugin.factory, "preset_lines", lambda: ())():
+        print(line)
+    return OK
 
 
 def print_schema(options: argparse.Namespace) -> int:

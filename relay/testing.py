@@ -15,7 +15,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, TypeVar
@@ -208,6 +208,7 @@ def host_for(
     clock: Clock | None = None,
     push: Push | None = None,
     live: Mapping[str, StreamInfo] | None = None,
+    resolve: Callable[[str], Deferred[Sequence[str]]] | None = None,
 ) -> PluginHost:
     """Return a host with one plugin, enabled as *name*. *streams* holds the plugin's sub-table of each stream."""
     tables = {stream: {name: dict(table)} for stream, table in (streams or {}).items()}
@@ -216,6 +217,7 @@ def host_for(
         clock=clock or Clock(),
         installed={name: [plugin_from_class(name, plugin)]},
         push=push or FakePush(),
+        resolve=resolve,
         streams=live,
     )
 

@@ -1,52 +1,28 @@
 """Pushes each stream to its targets: YouTube, Twitch, Facebook, a server of your own, any RTMP or RTMPS address.
 
-The plugin says where to push; connecting, waiting, queueing and starting again at a keyframe is `Context.push`'s work.
-The rule it guards: a target is *url* and *key*, never one string, and the key never leaves this machine unless the
-server's certificate is good (rtmps).
+The plugin says where to push, what each target gets of the stream and whether its platform will like that; connecting,
+waiting, queueing and starting again at a keyframe is `Context.push`'s work. The rule it guards: a target is *url* and
+*key*, never one string, and the key never leaves this machine unless the server's certificate is good (rtmps).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+import time
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-from relay.api import ConfigError, ConfigModel, Context, PushTarget, SecretRef, Sink, StreamInfo, hookimpl, parse_url
+from relay.api import ConfigError, ConfigModel, Context, Sink, StreamInfo, hookimpl
+
+from .control import TargetBook
+from .ingests import IngestLists, fetch_with
+from .options import Target, Targets
+from .presets import find_preset, presets
 
 __all__ = ["RestreamPlugin", "Target"]
-
-
-class Target(ConfigModel):
-    """``[streams.S.restream.T]``: one place to push to."""
-
-    url: str
-    """``rtmp://HOST[:PORT]/APP`` or ``rtmps://HOST[:PORT]/APP``, as the platform gives it, without the key."""
-    key: SecretRef
-    """The stream key the platform gives with it, exactly as it is."""
-    ca_file: Path | None = None
-    """PEM file with CAs to trust beside the system's, for a server with a certificate of your own (rtmps only)."""
-
-    @field_validator("url")
-    @classmethod
-    def _check_url(cls, url: str) -> str:
-        try:
-            parse_url(url)
-        except ConfigError as error:
-            raise ValueError(error.message) from error
-        return url
-
-
-class Targets(ConfigModel):
-    """``[streams.S.restream]``: targets by name."""
-
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Target] = Field(init=False)
-
-    @property
-    def by_name(self) -> Mapping[str, Target]:
-        """Every target, in the order of the file."""
-        return self.__pydantic_extra__
 
 
 class RestreamPlugin:
@@ -60,23 +36,62 @@ class RestreamPlugin:
         merge_ms: int = Field(default=50, ge=0, le=1_000)
         """Collect packets this long before sending them: many destinations cost a third, and platforms, which delay a
         stream by seconds, do not notice."""
+        allow_networks: tuple[str, ...] = ()
+        """Networks (CIDR) beside the public ones that targets given through the API may be in. Addresses in the
+        configuration file are trusted."""
+        ingest_lists: bool = True
+        """Ask services that publish their ingest servers, as Twitch does, for the nearest one."""
+        directory: Path | None = None
+        """For lists of ingest servers and for the part of long delays that memory does not hold. Without it: systemd's
+        cache directory, or the system's temporary one for delays and nothing for lists."""
+
+        @field_validator("allow_networks")
+        @classmethod
+        def _check_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+            for network in networks:
+                try:
+                    ip_network(network)
+                except ValueError as error:
+                    raise ValueError(f"not a network; write 10.1.0.0/16 or fd00::/8 ({error})") from None
+            return networks
+
+        @property
+        def networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+            """`allow_networks`, read."""
+            return tuple(map(ip_network, self.allow_networks))
 
     def __init__(self, config: Config, context: Context[Targets]) -> None:
-        self._merge_ms = config.merge_ms
-        self._context = context
         for stream, targets in context.configured_streams.items():
             for name, target in targets.by_name.items():
-                if target.ca_file is not None and not target.url.startswith("rtmps:"):
+                url = target.url or find_preset(target.preset).url or ""
+                if target.ca_file is not None and not url.startswith("rtmps:"):
                     raise ConfigError(f"streams.{stream}.restream.{name}.ca_file", "is for rtmps:// only")
+        directory = config.directory or _cache_directory()
+        ingests = IngestLists(
+            fetch=fetch_with(context.clock) if config.ingest_lists else None,
+            wall_clock=time.time,
+            directory=directory,
+            log=context.log,
+        )
+        self._book = TargetBook(
+            context, merge_ms=config.merge_ms, networks=config.networks, ingests=ingests, directory=directory
+        )
+        context.control_targets(self._book)
 
     @hookimpl
     def open_sinks(self, stream: StreamInfo) -> Iterable[Sink]:
-        """Return the push to all targets of the stream."""
-        config = self._context.stream_config(stream.name)
-        if config is None or not config.by_name:
-            return ()
-        targets = [
-            PushTarget(name=name, url=target.url, key=target.key.secret, ca_file=target.ca_file)
-            for name, target in config.by_name.items()
-        ]
-        return [self._context.push(stream.name, targets, merge_ms=self._merge_ms)]
+        """Return the push to all targets of the stream; without any it waits for one from the API."""
+        return [self._book.open(stream.name)]
+
+    @staticmethod
+    def preset_lines() -> Iterator[str]:
+        """Yield one line for each preset, for `rtmp-relay presets`."""
+        for name, preset in presets().items():
+            rate = f"{preset.video_kbps} kbit/s" if preset.video_kbps else ""
+            yield f"{name:<14} {preset.title:<38} {rate:>13}  {preset.url or '(write url)'}"
+
+
+def _cache_directory() -> Path | None:
+    """Return systemd's cache directory of the relay, if it runs under systemd with one."""
+    first = os.environ.get("CACHE_DIRECTORY", "").partition(":")[0]
+    return Path(first) if first else None

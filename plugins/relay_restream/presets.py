@@ -26,6 +26,8 @@ class Preset(ConfigModel):
     """The service's second address for the same programme."""
     ingests: str | None = None
     """Where the service publishes the list of its ingest servers, nearest first, in the form that Twitch uses."""
+    ingest_domains: tuple[str, ...] = ()
+    """What the hosts in that list end with."""
     video: tuple[str, ...] = ("avc1",)
     """FourCCs of the video codecs it takes; empty: unknown, so nothing is refused."""
     audio: tuple[str, ...] = ("mp4a",)
@@ -84,7 +86,7 @@ def preset_file() -> PresetFile:
     text = files(__package__).joinpath("presets.toml").read_text("utf-8")
     data = tomllib.loads(text)
     for preset in data["presets"].values():
-        preset |= {name: tuple(preset[name]) for name in ("video", "audio") if name in preset}
+        preset |= {name: tuple(preset[name]) for name in ("video", "audio", "ingest_domains") if name in preset}
     return PresetFile.model_validate(data)
 
 

@@ -1,0 +1,456 @@
+"""The targets of one live stream: one sink that keeps every target as it is wanted.
+
+Targets with equal tailoring share a branch, and with it every packet and lane. What is wanted may change at any time
+and in any order; each target moves towards it on its own. The rule it guards: no target notices another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.python.failure import Failure
+
+from relay.api import (
+    ConfigError,
+    Context,
+    Packet,
+    PushSink,
+    PushTarget,
+    Role,
+    Tailor,
+    Tailoring,
+    TargetPlan,
+    TargetStateChanged,
+    TargetWarning,
+    TrackSet,
+    parse_url,
+)
+
+from . import fit
+from .delay import DelayLine
+from .fit import Finding, Meter
+from .options import Targets, Wanted
+
+
+@dataclass(slots=True, kw_only=True)
+class Tools:
+    """What every live stream of this plugin shares."""
+
+    context: Context[Targets]
+    merge_ms: int
+    target_for: Callable[[Wanted], PushTarget]
+    directory: Path | None = None
+    taken: dict[bytes, tuple[str, str]] = field(default_factory=dict)
+    """Address and key of each target that runs -> its stream and name: a platform takes one programme per key."""
+    on_freed: Callable[[], None] = lambda: None
+    """Told when an address with its key is free again."""
+
+    def free(self, claim: bytes) -> None:
+        """A target no longer runs."""
+        if self.taken.pop(claim, None) is not None:
+            self.on_freed()
+
+
+class Branch:
+    """One tailoring of one stream: cut, measured, delayed, pushed."""
+
+    def __init__(self, tools: Tools, stream: str, wanted: Wanted, on_broken: Callable[[Branch, Failure], None]) -> None:
+        self.names: set[str] = set()
+        self.meter = Meter()
+        self.metered = False
+        self.tracks = TrackSet()
+        self.push: PushSink = tools.context.push(stream, [], merge_ms=tools.merge_ms)
+        self.delay: DelayLine | None = None
+        self._tailor = None if wanted.tailoring.changes_nothing else Tailor(wanted.tailoring)
+        self._out: PushSink | DelayLine = self.push
+        if wanted.options.delay_s:
+            log = tools.context.log
+            self._out = self.delay = DelayLine(
+                self.push,
+                wanted.options.delay_s,
+                clock=tools.context.clock,
+                directory=tools.directory,
+                on_broken=lambda failure: on_broken(self, failure),
+                on_disk_failed=lambda failure: log.failure(
+                    "the delay of {targets} of stream {stream} cannot use the disk",
+                    failure,
+                    targets=", ".join(sorted(self.names)),
+                    stream=stream,
+                ),
+            )
+
+    def configure(self, tracks: TrackSet) -> None:
+        """Take the stream's tracks."""
+        self.tracks = tracks if self._tailor is None else self._tailor.configure(tracks)
+        self._out.configure(self.tracks)
+
+    def write(self, packet: Packet) -> bool:
+        """Take a packet of the stream; True when the meter has new figures."""
+        if self._tailor is None:
+            self._out.write(packet)
+            return self.metered and self.meter.add(packet)
+        news = False
+        for cut in self._tailor.cut(packet):
+            self._out.write(cut)
+            news |= self.metered and self.meter.add(cut)
+        return news
+
+    def close(self) -> Deferred[object]:
+        """Close when what waits is out."""
+        return _deferred(self._out.close())
+
+    def cut(self) -> None:
+        """Let nothing wait any longer."""
+        if self.delay is not None:
+            self.delay.cut()
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """A target that is pushed to."""
+
+    wanted: Wanted
+    branch: Branch
+    since: float
+    claim: bytes
+    warnings: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Resting:
+    """A target that is not."""
+
+    state: str
+    reason: str
+    detail: str
+    since: float
+
+
+class StreamTargets:
+    """The sink that pushes one live stream to all of its targets."""
+
+    def __init__(
+        self, tools: Tools, stream: str, wanted: Iterable[Wanted], *, after: Deferred[None] | None = None
+    ) -> None:
+        """Create the sink.
+
+        Args:
+            tools: what all streams share.
+            stream: public name.
+            wanted: the targets.
+            after: the end of the same stream's previous run; nothing is pushed before it.
+        """
+        self.stream = stream
+        self._tools = tools
+        self._wanted = {one.name: one for one in wanted}
+        self._running: dict[str, Running] = {}
+        self._resting: dict[str, Resting] = {}
+        self._leaving: dict[str, Deferred[object]] = {}
+        self._branches: dict[tuple[Tailoring, float], Branch] = {}
+        self._sending: tuple[Branch, ...] = ()
+        self._tracks: TrackSet | None = None
+        self._joining_late = False
+        self.closed = False
+        self.on_closed: Callable[[StreamTargets], None] = lambda _: None
+        self._ended: Deferred[object] | None = None
+        if after is not None and not after.called:
+            self._hold(after)
+
+    def _hold(self, after: Deferred[None]) -> None:
+        self._leaving = {name: _deferred(after) for name in self._wanted}
+
+        def free(result: object, name: str) -> None:
+            self._leaving.pop(name, None)
+            self._settle(name)
+
+        for name, left in list(self._leaving.items()):
+            left.addBoth(free, name)
+
+    # What is wanted.
+
+    def want(self, name: str, wanted: Wanted | None) -> None:
+        """Let this target be so; None: let there be none."""
+        if wanted is None:
+            self._wanted.pop(name, None)
+        else:
+            self._wanted[name] = wanted
+        self._settle(name)
+
+    def retry(self) -> None:
+        """An address with its key is free again: somebody may wait for it."""
+        for name, rest in list(self._resting.items()):
+            if rest.reason == "duplicate":
+                self._settle(name)
+
+    def dump(self, name: str) -> None:
+        """Throw away what waits in the delay of this target and of those that share it."""
+        running = self._running.get(name)
+        if running is not None and running.branch.delay is not None:
+            gone = running.branch.delay.dump()
+            self._tools.context.log.warn(
+                "dumped {count} packets of the delay of {target} of stream {stream}",
+                count=gone,
+                target=name,
+                stream=self.stream,
+            )
+
+    def plan(self, wanted: Wanted) -> TargetPlan:
+        """Say how a target of this stream does, beside what its push says."""
+        destination = display_of(wanted)
+        running = self._running.get(wanted.name)
+        if running is not None:
+            warnings = tuple(running.warnings.values())
+            return TargetPlan(name=wanted.name, destination=destination, enabled=wanted.enabled, warnings=warnings)
+        rest = self._resting.get(wanted.name)
+        if rest is None:
+            return TargetPlan(name=wanted.name, destination=destination, enabled=wanted.enabled, state="waiting")
+        return TargetPlan(
+            name=wanted.name,
+            destination=destination,
+            enabled=wanted.enabled,
+            state=rest.state,
+            reason=rest.reason,
+            detail=rest.detail,
+            since=rest.since,
+        )
+
+    # The sink.
+
+    def configure(self, tracks: TrackSet) -> None:
+        """Take new tracks: who cannot take them leaves, who can now joins."""
+        first = self._tracks is None
+        self._tracks = tracks
+        for name in list(self._running):
+            self._settle(name)
+        for branch in self._sending:
+            self._guard(branch, branch.configure, tracks)
+        for name in list(self._wanted):
+            self._settle(name)
+        if first:
+            for branch in self._sending:
+                self._guard(branch, branch.configure, tracks)
+        for branch in self._sending:
+            self._look(branch)
+        self._joining_late = True
+
+    def write(self, packet: Packet) -> None:
+        """Give the packet to every branch."""
+        if packet.role is Role.METADATA and self._tracks is not None:
+            self._tracks = _with_metadata(self._tracks, packet)
+        for branch in self._sending:
+            try:
+                news = branch.write(packet)
+            except Exception:
+                self._broken(branch, Failure())
+            else:
+                if news:
+                    self._look(branch)
+
+    def close(self) -> Deferred[None]:
+        """Close every push; delayed ones when what waits is out. Fires when all are gone."""
+        if self._ended is None:
+            self.closed = True
+            closing = [branch.close() for branch in self._sending]
+            closing += [one for one in self._leaving.values() if not one.called]
+            self._ended = DeferredList([_copy(one) for one in closing]).addCallback(self._release_claims)
+        return _copy(self._ended)
+
+    def cut(self) -> None:
+        """The stream is on again: let no delayed end of its last run go out."""
+        for branch in self._sending:
+            branch.cut()
+
+    def _release_claims(self, result: object) -> None:
+        running, self._running = self._running, {}
+        for one in running.values():
+            self._tools.free(one.claim)
+        self.on_closed(self)
+
+    # Each target.
+
+    def _settle(self, name: str) -> None:
+        """Move one target towards what is wanted."""
+        if self.closed or name in self._leaving:
+            return
+        wanted, running = self._wanted.get(name), self._running.get(name)
+        refused = None if wanted is None or not wanted.enabled else self._refusal(wanted)
+        if running is not None:
+            if wanted is None or not wanted.enabled or refused or not wanted.pushes_like(running.wanted):
+                self._leave(name, running)
+                return
+            running.wanted = wanted
+        elif wanted is None:
+            self._resting.pop(name, None)
+        elif not wanted.enabled:
+            self._rest(name, "stopped", f"by-{wanted.by}", "")
+        elif refused is not None:
+            self._rest(name, "refused", "fit", refused)
+        elif self._tracks is not None:
+            self._join(wanted)
+
+    def _refusal(self, wanted: Wanted) -> str | None:
+        if self._tracks is None:
+            return None
+        tracks = Tailor(wanted.tailoring).configure(self._tracks)
+        texts = [finding.text for finding in fit.of_tracks(wanted, tracks) if finding.refuses]
+        return "; ".join(texts) or None
+
+    def _join(self, wanted: Wanted) -> None:
+        name = wanted.name
+        try:
+            target = self._tools.target_for(wanted)
+        except ConfigError as error:
+            self._rest(name, "refused", "address", error.message)
+            return
+        claim = parse_url(target.url).tc_url.digest() + target.key.digest()
+        taken = self._tools.taken.setdefault(claim, (self.stream, name))
+        if taken != (self.stream, name):
+            text = f"target {taken[1]} of stream {taken[0]} pushes to the same address with the same key"
+            self._rest(name, "refused", "duplicate", text)
+            return
+        branch = self._branch_for(wanted)
+        branch.names.add(name)
+        branch.metered |= wanted.options.preset is not None
+        self._resting.pop(name, None)
+        self._running[name] = Running(wanted, branch, self._tools.context.clock.seconds(), claim)
+        branch.push.add(target)
+        if self._joining_late:
+            self._look(branch)
+
+    def _branch_for(self, wanted: Wanted) -> Branch:
+        key = (wanted.tailoring, wanted.options.delay_s)
+        branch = self._branches.get(key)
+        if branch is None:
+            branch = self._branches[key] = Branch(self._tools, self.stream, wanted, self._broken)
+            self._sending = tuple(self._branches.values())
+            if self._joining_late and self._tracks is not None:
+                branch.configure(self._tracks)
+                if branch.delay is not None:
+                    branch.delay.skip_to_keyframe()
+        return branch
+
+    def _leave(self, name: str, running: Running) -> None:
+        """Stop pushing to a target, and see what is wanted when it is gone: a platform takes one connection per key."""
+        del self._running[name]
+        wanted = self._wanted.get(name)
+        if wanted is not None and wanted.enabled:
+            self._resting[name] = self._resting_now("waiting", "changing", "the old connection is being closed")
+        branch = running.branch
+        branch.names.discard(name)
+        leaving = _deferred(branch.push.remove(name))
+        if not branch.names:
+            self._branches = {key: other for key, other in self._branches.items() if other is not branch}
+            self._sending = tuple(self._branches.values())
+            branch.cut()
+            branch.close()
+        self._leaving[name] = leaving
+        leaving.addBoth(self._left, name, running)
+
+    def _left(self, result: object, name: str, running: Running) -> None:
+        self._leaving.pop(name, None)
+        self._tools.free(running.claim)
+        self._settle(name)
+
+    def _rest(self, name: str, state: str, reason: str, detail: str) -> None:
+        before = self._resting.get(name)
+        if before is not None and (before.state, before.reason, before.detail) == (state, reason, detail):
+            return
+        self._resting[name] = self._resting_now(state, reason, detail)
+        context = self._tools.context
+        context.emit(TargetStateChanged(stream=self.stream, target=name, state=state, reason=reason, detail=detail))
+        (context.log.warn if state == "refused" else context.log.info)(
+            "target {target} of stream {stream} is {state}{why}",
+            target=name,
+            stream=self.stream,
+            state=state,
+            reason=reason,
+            why=f": {detail}" if detail else "",
+        )
+
+    def _resting_now(self, state: str, reason: str, detail: str) -> Resting:
+        return Resting(state, reason, detail, self._tools.context.clock.seconds())
+
+    # What they may not like.
+
+    def _look(self, branch: Branch) -> None:
+        """Compare what a branch's targets get with what their platforms take; say what is new."""
+        now = self._tools.context.clock.seconds()
+        for name in sorted(branch.names):
+            running = self._running[name]
+            findings = fit.of_tracks(running.wanted, branch.tracks)
+            if branch.meter.figures is not None:
+                findings += fit.of_figures(running.wanted, branch.meter.figures)
+            findings += fit.of_session(running.wanted, (now - running.since) / 3600)
+            self._tell(name, running, findings)
+
+    def _tell(self, name: str, running: Running, findings: Sequence[Finding]) -> None:
+        before, running.warnings = running.warnings, {finding.code: finding.text for finding in findings}
+        for code, text in running.warnings.items():
+            if code in before:
+                continue
+            self._tools.context.emit(TargetWarning(stream=self.stream, target=name, code=code, detail=text))
+            self._tools.context.log.warn(
+                "target {target} of stream {stream}: {text}", target=name, stream=self.stream, text=text, code=code
+            )
+
+    # What goes wrong here.
+
+    def _guard(self, branch: Branch, call: Callable[[TrackSet], None], tracks: TrackSet) -> None:
+        try:
+            call(tracks)
+        except Exception:
+            self._broken(branch, Failure())
+
+    def _broken(self, branch: Branch, failure: Failure) -> None:
+        """One branch raised: its targets stop, the others go on."""
+        self._tools.context.log.failure(
+            "pushing stream {stream} to {targets} failed",
+            failure,
+            stream=self.stream,
+            targets=", ".join(sorted(branch.names)),
+        )
+        self._branches = {key: other for key, other in self._branches.items() if other is not branch}
+        self._sending = tuple(self._branches.values())
+        for name in sorted(branch.names):
+            running = self._running.pop(name)
+            self._tools.free(running.claim)
+            self._rest(name, "stopped", "error", "an error in the relay; start it again")
+        branch.names.clear()
+        branch.cut()
+        _deferred(branch.push.close()).addErrback(lambda failure: None)
+
+
+def display_of(wanted: Wanted) -> str:
+    """Return where a target goes, without anything secret."""
+    try:
+        return parse_url(wanted.url()).display
+    except ConfigError:
+        return ""
+
+
+def _with_metadata(tracks: TrackSet, metadata: Packet) -> TrackSet:
+    return TrackSet(tracks.tracks, metadata, tracks.generation)
+
+
+def _deferred(closing: Awaitable[object] | None) -> Deferred[object]:
+    """Return something to wait for as a Deferred of our own."""
+
+    async def wait() -> object:
+        return None if closing is None else await closing
+
+    return Deferred.fromCoroutine(wait())
+
+
+def _copy(waited: Deferred[object]) -> Deferred[None]:
+    """Return a Deferred that fires when *waited* does and leaves it alone."""
+    copy: Deferred[None] = Deferred()
+
+    def fired(result: object) -> object:
+        copy.callback(None)
+        return None if isinstance(result, Failure) else result
+
+    waited.addBoth(fired)
+    return copy

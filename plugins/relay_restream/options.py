@@ -1,0 +1,178 @@
+"""What can be said about a target: in the configuration file, through the API, and what it comes to.
+
+The rule it guards: a target from the file is the operator's own; one from the API names no file of this machine, and
+its address is checked before anything connects to it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from relay.api import ConfigError, ConfigModel, SecretRef, Tailoring, is_public_name, parse_url
+
+from .presets import Preset, find_preset, presets
+
+MAX_DELAY_S = 900.0
+"""A delay is for a broadcaster's dump button or for spoilers; longer ones are recordings."""
+
+MAX_NAME = 64
+
+TrackId = Annotated[int, Field(ge=0, le=255)]
+
+
+class TargetOptions(ConfigModel):
+    """What the file and the API can say about a target."""
+
+    preset: str | None = None
+    """A service by name (`rtmp-relay presets` lists them): its address, what it takes, and its manners."""
+    url: str | None = None
+    """``rtmp://HOST[:PORT]/APP`` or ``rtmps://HOST[:PORT]/APP``, without the key; wins over the preset's address."""
+    key: SecretRef
+    """The stream key the platform gives, exactly as it is."""
+    enabled: bool = True
+    """Whether to push when the stream is live."""
+    audio_track: TrackId | None = None
+    """Send this audio track of a multitrack stream, as the only one. A stream without it is sent without sound."""
+    video_track: TrackId | None = None
+    """Send this video track of a multitrack stream, as the only one. A stream without it is not sent."""
+    tracks: Literal["auto", "all", "default"] = "auto"
+    """All tracks as they come, or the default ones only. ``auto``: what the preset takes; all without a preset."""
+    enhanced_rtmp: Literal["auto", "keep", "flatten"] = "auto"
+    """Keep Enhanced RTMP, or write H.264 and AAC in the old form. ``auto``: what the preset reads."""
+    silent_audio: Literal["auto", "on", "off"] = "auto"
+    """A silent track when there would be no sound. ``auto``: if the preset's platform wants sound."""
+    metadata: Literal["correct", "keep", "strip"] = "correct"
+    """onMetaData: corrected where this target's tracks differ, as it comes, or only what the tracks prove."""
+    delay_s: Annotated[float, Field(ge=0, le=MAX_DELAY_S)] = 0.0
+    """Send the programme this much later; `dump` throws away what waits."""
+
+    @field_validator("preset")
+    @classmethod
+    def _check_preset(cls, name: str | None) -> str | None:
+        if name is not None and name not in presets():
+            near = difflib.get_close_matches(name, presets(), n=1)
+            hint = f" (did you mean {near[0]}?)" if near else "; `rtmp-relay presets` lists them"
+            raise ValueError(f"no preset of this name{hint}")
+        return name
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str | None) -> str | None:
+        if url is not None:
+            try:
+                parse_url(url)
+            except ConfigError as error:
+                raise ValueError(error.message) from error
+        return url
+
+    @model_validator(mode="after")
+    def _check_address(self) -> TargetOptions:
+        if self.url is None and self.preset is None:
+            raise PydanticCustomError("missing", "needs url or preset")
+        if self.url is None and find_preset(self.preset).url is None:
+            raise ValueError(f"the preset {self.preset} has no address of its own; write url as the platform gives it")
+        return self
+
+
+class Target(TargetOptions):
+    """``[streams.S.restream.T]``: one place to push to."""
+
+    ca_file: Path | None = None
+    """PEM file with CAs to trust beside the system's, for a server with a certificate of your own (rtmps only)."""
+
+
+def _plain(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("must be the key itself, as a string")
+    return value
+
+
+class ApiTarget(TargetOptions):
+    """What ``PUT .../targets/T`` takes. The key is a string: a name of a file or variable would let callers read it."""
+
+    key: Annotated[SecretRef, BeforeValidator(_plain, json_schema_input_type=str)]
+    """The stream key the platform gives, exactly as it is. It is never given out again."""
+
+
+class Targets(ConfigModel):
+    """``[streams.S.restream]``: targets by name."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Target] = Field(init=False)
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Targets:
+        for name in self.by_name:
+            if not is_public_name(name) or "/" in name or len(name) > MAX_NAME:
+                raise ValueError(f"a target's name has A-Z a-z 0-9 _ . - and up to {MAX_NAME} characters")
+        return self
+
+    @property
+    def by_name(self) -> Mapping[str, Target]:
+        """Every target, in the order of the file."""
+        return self.__pydantic_extra__
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A target as it should be. *trusted*: the operator wrote its address. *by* says who stopped it, if it is."""
+
+    name: str
+    options: TargetOptions
+    trusted: bool
+    by: str = "configuration"
+
+    @property
+    def enabled(self) -> bool:
+        """Whether it should run."""
+        return self.options.enabled
+
+    @property
+    def preset(self) -> Preset:
+        """What is known about its platform."""
+        return find_preset(self.options.preset)
+
+    @property
+    def title(self) -> str:
+        """What to call the destination in a sentence."""
+        return self.preset.title if self.options.preset is not None else "the destination"
+
+    @property
+    def ca_file(self) -> Path | None:
+        """CAs to trust beside the system's."""
+        return self.options.ca_file if isinstance(self.options, Target) else None
+
+    @property
+    def tailoring(self) -> Tailoring:
+        """What it gets of the stream."""
+        options, preset = self.options, self.preset
+        return Tailoring(
+            multitrack=preset.multitrack if options.tracks == "auto" else options.tracks == "all",
+            legacy=not preset.enhanced if options.enhanced_rtmp == "auto" else options.enhanced_rtmp == "flatten",
+            video_track=options.video_track,
+            audio_track=options.audio_track,
+            silent_audio=preset.silent_audio if options.silent_audio == "auto" else options.silent_audio == "on",
+            metadata=options.metadata,
+        )
+
+    def url(self, nearest: str | None = None) -> str:
+        """Return its address: its own, the platform's *nearest* ingest, or the preset's."""
+        found = self.options.url or nearest or self.preset.url
+        assert found is not None  # noqa: S101 - TargetOptions refuses a target without address
+        return found
+
+    def switched(self, on: bool, by: str) -> Wanted:
+        """Return the same target, running or not."""
+        options = self.options.model_copy(update={"enabled": on})
+        return Wanted(name=self.name, options=options, trusted=self.trusted, by=by)
+
+    def pushes_like(self, other: Wanted) -> bool:
+        """Whether a push for *other* does what this one wants."""
+        return self.switched(True, "") == other.switched(True, "")

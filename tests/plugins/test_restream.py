@@ -1,0 +1,587 @@
+"""Targets of a stream: what is wanted, what is, and how one becomes the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import pytest
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+
+from relay.api import (
+    ConfigError,
+    Event,
+    MediaKind,
+    Packet,
+    PushSink,
+    PushTarget,
+    TargetControl,
+    TargetPlan,
+    TargetStateChanged,
+    TargetWarning,
+    TrackSet,
+)
+from relay.config_file import ConfigFileError
+from relay.pluginhost import PluginHost
+from relay.testing import (
+    PluginContract,
+    RecordingPush,
+    avc_frame,
+    hevc_header,
+    host_for,
+    packets,
+    result_of,
+    stream_info,
+    track_set,
+)
+from relay_restream import RestreamPlugin
+from relay_restream.live import StreamTargets
+
+Tables = Mapping[str, Any]
+
+KEY = "canary-3d1f5b7a9c2e"
+HERE: Tables = {"url": "rtmp://127.0.0.1:19350/live", "key": KEY}
+VIDEO_ONLY = TrackSet(tuple(track for track in track_set().tracks if track.kind is MediaKind.VIDEO))
+HEVC = track_set(hevc_header(), generation=2)
+
+
+class TestRestreamContract(PluginContract):
+    name = "restream"
+    plugin = RestreamPlugin
+    config: ClassVar[Tables] = {"ingest_lists": False}
+    streams: ClassVar[Mapping[str, Tables]] = {
+        "stage": {
+            "one": HERE,
+            "two": {"preset": "youtube", "key": "k2", "delay_s": 2.0},
+            "three": {"preset": "facebook", "key": "k3", "enabled": False},
+        }
+    }
+    bad_configs = (
+        ({"merge_ms": -1}, "plugins.restream.merge_ms"),
+        ({"allow_networks": ["10.0.0.1/8"]}, "plugins.restream.allow_networks"),
+        ({"allow_networks": "10.0.0.0/8"}, "plugins.restream.allow_networks"),
+    )
+    bad_streams = (
+        ({"one": {"url": "rtmp://h/a"}}, "streams.stage.restream.one.key"),
+        ({"one": {"key": "k"}}, "streams.stage.restream.one"),
+        ({"one": {"preset": "yutube", "key": "k"}}, "streams.stage.restream.one.preset"),
+        ({"one": {"preset": "linkedin", "key": "k"}}, "streams.stage.restream.one"),
+        ({"one": {"url": "http://h/a", "key": "k"}}, "streams.stage.restream.one.url"),
+        ({"one": {**HERE, "audio_track": -1}}, "streams.stage.restream.one.audio_track"),
+        ({"one": {**HERE, "audio_track": 256}}, "streams.stage.restream.one.audio_track"),
+        ({"one": {**HERE, "delay_s": 901}}, "streams.stage.restream.one.delay_s"),
+        ({"one": {**HERE, "silent_audio": "yes"}}, "streams.stage.restream.one.silent_audio"),
+        ({"one": {**HERE, "ca_file": "/ca.pem"}}, "streams.stage.restream.one.ca_file"),
+        ({"a b": HERE}, "streams.stage.restream"),
+    )
+
+
+# A plugin at work on a fake push.
+
+
+class Pushes:
+    """Gives out pushes that remember everything; a target leaves when `gone` is called."""
+
+    def __init__(self) -> None:
+        self.opened: list[RecordingPush] = []
+        self.leaving: list[Deferred[None]] = []
+        self.slow = False
+
+    def __call__(self, stream: str, targets: Any, /, *, merge_ms: int = 0) -> PushSink:
+        owner = self
+
+        class Push(RecordingPush):
+            def remove(self, name: str, /) -> Deferred[None]:
+                super().remove(name)
+                if not owner.slow:
+                    return succeed(None)
+                owner.leaving.append(Deferred())
+                return owner.leaving[-1]
+
+        push = Push(targets={target.name: target for target in targets})
+        self.opened.append(push)
+        return push
+
+    @property
+    def targets(self) -> dict[str, PushTarget]:
+        """Everybody who is pushed to now."""
+        return {name: target for push in self.opened for name, target in push.targets.items()}
+
+    def of(self, name: str) -> RecordingPush:
+        return next(push for push in self.opened if name in push.targets)
+
+    def gone(self) -> None:
+        leaving, self.leaving = self.leaving, []
+        for one in leaving:
+            one.callback(None)
+
+
+class Relay:
+    """The plugin with a fake push, a clock and what it says."""
+
+    def __init__(self, streams: Mapping[str, Tables] | None = None, **config: Any) -> None:
+        self.clock = Clock()
+        self.pushes = Pushes()
+        self.names: dict[str, list[str]] = {}
+        self.host: PluginHost = host_for(
+            RestreamPlugin,
+            name="restream",
+            config={"ingest_lists": False, **config},
+            streams=streams or {},
+            clock=self.clock,
+            push=self.pushes,
+            resolve=self.resolve,
+        )
+        self.events: list[Event] = []
+        self.host.observers.append(self.events.append)
+
+    def resolve(self, host: str) -> Deferred[Any]:
+        return succeed(self.names.get(host, []))
+
+    @property
+    def control(self) -> TargetControl:
+        control = self.host.target_control
+        assert control is not None
+        return control
+
+    def start(self, stream: str = "stage", tracks: TrackSet | None = None) -> StreamTargets:
+        (opened,) = self.host.open_sinks(stream_info(stream))
+        assert isinstance(opened.sink, StreamTargets)
+        opened.sink.configure(tracks or track_set())
+        return opened.sink
+
+    def put(self, name: str, stream: str = "stage", **options: Any) -> None:
+        options = {"key": KEY, **options}
+        result_of(self.control.put(stream, name, self.control.options.model_validate(options, strict=True)))
+
+    def plan(self, name: str, stream: str = "stage") -> TargetPlan:
+        return next(plan for plan in self.control.targets(stream) if plan.name == name)
+
+    def told(self, name: str) -> list[tuple[str, str]]:
+        """State and reason of each change the plugin announced."""
+        return [
+            (event.state, event.reason)
+            for event in self.events
+            if isinstance(event, TargetStateChanged) and event.target == name
+        ]
+
+    def warned(self, name: str) -> list[str]:
+        return [event.code for event in self.events if isinstance(event, TargetWarning) and event.target == name]
+
+
+def test_the_targets_of_the_file_are_pushed_to_and_trusted() -> None:
+    relay = Relay({"stage": {"one": HERE, "off": {**HERE, "key": "other", "enabled": False}}})
+    relay.start()
+    target = relay.pushes.targets["one"]
+
+    assert set(relay.pushes.targets) == {"one"}
+    assert (target.url, target.key.reveal(), target.allow_networks) == (HERE["url"], KEY, None)
+    assert relay.plan("one").state == "", "the push knows"
+    assert (relay.plan("off").state, relay.plan("off").reason) == ("stopped", "by-configuration")
+
+
+def test_targets_of_a_stream_that_is_not_live_wait() -> None:
+    relay = Relay({"stage": {"one": HERE, "off": {**HERE, "enabled": False}}})
+
+    assert list(relay.control.streams()) == ["stage"]
+    assert (relay.plan("one").state, relay.plan("one").reason) == ("waiting", "no-stream")
+    assert relay.plan("one").destination == "rtmp://127.0.0.1:19350/live"
+    assert relay.plan("off").state == "stopped"
+
+
+def test_streams_of_the_template_get_its_targets() -> None:
+    relay = Relay({"*": {"one": HERE}, "stage": {}})
+    relay.start("guest")
+
+    assert set(relay.pushes.targets) == {"one"}
+    assert list(relay.control.streams()) == []
+    relay.control.delete("guest", "one")
+    assert not relay.pushes.targets
+    relay.start("guest")
+    assert not relay.pushes.targets, "deleted targets do not come back with the stream"
+
+
+def test_a_preset_brings_its_address_and_an_url_wins_over_it() -> None:
+    relay = Relay(
+        {
+            "stage": {
+                "tube": {"preset": "youtube", "key": "k1"},
+                "near": {"preset": "youtube", "url": "rtmp://a.rtmp.youtube.com/live2", "key": "k2"},
+            }
+        }
+    )
+    relay.start()
+
+    assert relay.pushes.targets["tube"].url == "rtmps://a.rtmps.youtube.com:443/live2"
+    assert relay.pushes.targets["near"].url == "rtmp://a.rtmp.youtube.com/live2"
+
+
+def test_equal_tailoring_shares_a_push_and_other_tailoring_does_not() -> None:
+    streams = {
+        "stage": {
+            "one": {**HERE, "key": "1"},
+            "two": {**HERE, "key": "2"},
+            "flat": {**HERE, "key": "3", "tracks": "default"},
+            "flat-too": {**HERE, "key": "4", "tracks": "default"},
+            "late": {**HERE, "key": "5", "delay_s": 10.0},
+        }
+    }
+    relay = Relay(streams)
+    sink = relay.start()
+    frames = list(packets(0.2))
+    for packet in frames:
+        sink.write(packet)
+
+    assert [sorted(push.targets) for push in relay.pushes.opened] == [["one", "two"], ["flat", "flat-too"], ["late"]]
+    assert [id(one) for one in relay.pushes.of("one").written] == [id(one) for one in frames]
+    assert [id(one) for one in relay.pushes.of("flat").written] == [id(one) for one in frames], "nothing to change"
+    assert relay.pushes.of("late").written == []
+
+
+# What is wanted changes.
+
+
+def test_a_target_comes_while_the_stream_is_live_and_no_other_notices() -> None:
+    relay = Relay({"stage": {"one": HERE}})
+    sink = relay.start()
+    one = relay.pushes.of("one")
+    relay.names["new.example"] = ["8.8.8.8"]
+    relay.put("new", url="rtmps://new.example/live", key="key-of-new-1")
+
+    assert set(one.targets) == {"one", "new"}
+    assert len(one.configured) == 1
+    assert relay.pushes.targets["new"].allow_networks == ()
+    for packet in packets(0.1):
+        sink.write(packet)
+    relay.control.delete("stage", "new")
+    assert set(one.targets) == {"one"}
+    assert one.closed == 0
+
+
+def test_the_order_of_calls_and_of_the_stream_does_not_matter() -> None:
+    relay = Relay(None)
+    relay.names["new.example"] = ["8.8.8.8"]
+    relay.put("new", url="rtmp://new.example/live")
+    assert relay.plan("new").state == "waiting"
+    assert relay.control.stop("stage", "new")
+    relay.start()
+    assert not relay.pushes.targets
+    assert (relay.plan("new").state, relay.plan("new").reason) == ("stopped", "by-api")
+    assert relay.control.start("stage", "new")
+
+    assert set(relay.pushes.targets) == {"new"}
+
+
+def test_repeating_a_call_changes_nothing() -> None:
+    relay = Relay(None)
+    relay.names["new.example"] = ["8.8.8.8"]
+    relay.start()
+    for _ in range(3):
+        relay.put("new", url="rtmp://new.example/live")
+        relay.control.start("stage", "new")
+    (push,) = relay.pushes.opened
+    relay.control.stop("stage", "new")
+    told = len(relay.events)
+    relay.control.stop("stage", "new")
+    relay.control.delete("stage", "absent")
+
+    assert push.targets == {}
+    assert len(relay.events) == told
+    assert not relay.control.start("stage", "absent")
+    assert not relay.control.stop("stage", "absent")
+    assert not relay.control.dump("stage", "absent")
+    relay.control.delete("stage", "new")
+    relay.control.delete("stage", "new")
+    assert list(relay.control.targets("stage")) == []
+    assert list(relay.control.streams()) == []
+
+
+def test_a_changed_key_is_used_when_the_old_connection_is_gone_and_touches_that_target_alone() -> None:
+    relay = Relay({"stage": {"one": HERE, "two": {**HERE, "key": "k2"}}})
+    relay.start()
+    relay.pushes.slow = True
+    two = relay.pushes.targets["two"]
+    relay.put("one", url=HERE["url"], key="new-key-00001")
+
+    assert set(relay.pushes.targets) == {"two"}, "the platform takes one connection at a time"
+    assert (relay.plan("one").state, relay.plan("one").reason) == ("waiting", "changing")
+    relay.put("one", url=HERE["url"], key="new-key-00002")
+    relay.pushes.gone()
+    assert relay.pushes.targets["one"].key.reveal() == "new-key-00002", "the last word counts"
+    assert relay.pushes.targets["two"] is two
+
+
+def test_a_target_that_is_stopped_while_it_changes_stays_stopped() -> None:
+    relay = Relay({"stage": {"one": HERE}})
+    relay.start()
+    relay.pushes.slow = True
+    relay.control.stop("stage", "one")
+    relay.control.start("stage", "one")
+    relay.control.stop("stage", "one")
+    relay.pushes.gone()
+
+    assert not relay.pushes.targets
+    assert relay.plan("one").state == "stopped"
+    assert relay.told("one") == [("stopped", "by-api")]
+
+
+def test_a_stream_that_comes_back_waits_for_the_connections_of_its_last_run() -> None:
+    relay = Relay({"stage": {"one": HERE}})
+    first = relay.start()
+    relay.pushes.slow = True
+    relay.control.stop("stage", "one")
+    closing = first.close()
+    relay.control.start("stage", "one")
+    relay.start()
+
+    assert not closing.called
+    assert not relay.pushes.targets
+    relay.pushes.gone()
+    assert closing.called
+    assert set(relay.pushes.targets) == {"one"}
+
+
+def test_another_tailoring_moves_a_target_to_another_push_and_closes_an_empty_one() -> None:
+    relay = Relay({"stage": {"one": HERE}})
+    relay.start()
+    first = relay.pushes.of("one")
+    relay.put("one", url=HERE["url"], tracks="default")
+    second = relay.pushes.of("one")
+
+    assert second is not first
+    assert first.closed == 1
+    assert len(second.configured) == 1
+
+
+# Addresses that come through the API.
+
+
+@pytest.mark.parametrize(
+    ("url", "addresses"),
+    [
+        ("rtmp://127.0.0.1/live", None),
+        ("rtmp://[::1]/live", None),
+        ("rtmp://[::ffff:10.0.0.1]/live", None),
+        ("rtmp://169.254.169.254/live", None),
+        ("rtmp://localhost/live", ["127.0.0.1", "::1"]),
+        ("rtmp://127.1/live", ["127.0.0.1"]),
+        ("rtmp://both.example/live", ["8.8.8.8", "192.168.0.7"]),
+    ],
+)
+def test_an_address_that_is_not_public_is_refused(url: str, addresses: list[str] | None) -> None:
+    relay = Relay(None)
+    relay.start()
+    if addresses is not None:
+        relay.names[url.split("/")[2]] = addresses
+
+    with pytest.raises(ConfigError, match="not a public one") as refused:
+        relay.put("new", url=url)
+
+    assert refused.value.path == "url"
+    assert list(relay.control.targets("stage")) == []
+
+
+def test_a_network_of_the_list_is_allowed_and_handed_on_for_the_connection() -> None:
+    relay = Relay(None, allow_networks=["10.0.0.0/8"])
+    relay.start()
+    relay.put("new", url="rtmp://10.1.2.3/live")
+
+    assert [str(one) for one in relay.pushes.targets["new"].allow_networks or ()] == ["10.0.0.0/8"]
+
+
+def test_a_name_without_addresses_is_taken_and_checked_when_connecting() -> None:
+    relay = Relay(None)
+    relay.start()
+    relay.put("new", url="rtmp://soon.example/live")
+
+    assert relay.pushes.targets["new"].allow_networks == ()
+
+
+def test_a_new_key_for_an_address_of_the_file_needs_no_check() -> None:
+    relay = Relay({"stage": {"one": HERE}})
+    relay.start()
+    relay.put("one", url=HERE["url"], key="rotated-key-0001")
+
+    assert relay.pushes.targets["one"].key.reveal() == "rotated-key-0001"
+    with pytest.raises(ConfigError, match="not a public one"):
+        relay.put("two", url=HERE["url"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"url": "rtmp://8.8.8.8/live", "key": {"file": "/etc/passwd"}},
+        {"url": "rtmp://8.8.8.8/live", "key": {"env": "HOME"}},
+        {"url": "rtmp://8.8.8.8/live", "key": KEY, "ca_file": "/etc/passwd"},
+        {"url": "rtmp://8.8.8.8/live", "key": ""},
+        {"url": "rtmp://8.8.8.8/live"},
+        {"key": KEY},
+        {"preset": "nothing", "key": KEY},
+    ],
+    ids=str,
+)
+def test_the_api_reads_no_files_and_no_variables(options: Tables) -> None:
+    relay = Relay(None)
+
+    with pytest.raises(ValueError, match="validation error") as wrong:
+        relay.control.options.model_validate(options, strict=True)
+    assert "passwd" not in str(wrong.value.errors(include_input=False)) if hasattr(wrong.value, "errors") else True
+
+
+# Fit.
+
+
+def test_a_codec_that_the_platform_does_not_take_is_refused_before_connecting() -> None:
+    relay = Relay({"stage": {"twitch": {"preset": "twitch", "key": "k"}, "tube": {"preset": "youtube", "key": "k"}}})
+    relay.start(tracks=HEVC)
+
+    assert set(relay.pushes.targets) == {"tube"}
+    plan = relay.plan("twitch")
+    assert (plan.state, plan.reason) == ("refused", "fit")
+    assert plan.detail == "Twitch takes H.264 video, and this stream's is HEVC"
+    assert relay.told("twitch") == [("refused", "fit")]
+
+
+def test_a_codec_change_in_mid_stream_ends_and_begins_what_it_must() -> None:
+    relay = Relay({"stage": {"twitch": {"preset": "twitch", "key": "k"}, "any": HERE}})
+    sink = relay.start()
+    relay.pushes.slow = True
+    sink.configure(HEVC)
+
+    assert set(relay.pushes.targets) == {"any"}
+    relay.pushes.gone()
+    assert relay.plan("twitch").reason == "fit"
+    sink.configure(track_set(generation=3))
+    assert set(relay.pushes.targets) == {"any", "twitch"}
+    assert len(relay.pushes.of("any").configured) == 3
+
+
+def test_a_chosen_video_track_that_is_missing_is_refused_and_a_missing_audio_track_is_said() -> None:
+    streams = {"stage": {"a": {**HERE, "video_track": 3}, "b": {**HERE, "key": "b", "audio_track": 3}}}
+    relay = Relay(streams)
+    relay.start()
+
+    assert relay.plan("a").detail == "the stream has no video track 3"
+    assert relay.plan("b").state == ""
+    assert relay.warned("b") == ["audio-track"]
+    assert relay.plan("b").warnings == ("the stream has no audio track 3; the destination gets no sound",)
+
+
+def test_missing_sound_is_made_up_or_said() -> None:
+    streams = {
+        "stage": {
+            "face": {"preset": "facebook", "key": "1"},
+            "mute": {"preset": "facebook", "key": "2", "silent_audio": "off"},
+            "any": HERE,
+        }
+    }
+    relay = Relay(streams)
+    sink = relay.start(tracks=VIDEO_ONLY)
+    for n in range(10):
+        sink.write(avc_frame(n * 40, keyframe=n == 0))
+
+    def kinds(name: str) -> set[MediaKind]:
+        return {packet.kind for packet in relay.pushes.of(name).written}
+
+    assert kinds("face") == {MediaKind.VIDEO, MediaKind.AUDIO}
+    assert kinds("mute") == kinds("any") == {MediaKind.VIDEO}
+    assert relay.warned("mute") == ["no-audio"]
+    assert relay.warned("face") == relay.warned("any") == []
+
+
+def frames(seconds: float, *, gop_s: float = 2.0, kbps: int = 1000, start: int = 0) -> Iterator[Packet]:
+    size = kbps * 1000 // 8 // 25
+    for n in range(int(seconds * 25)):
+        yield avc_frame(start + n * 40, keyframe=n % int(gop_s * 25) == 0, size=size)
+
+
+def test_keyframes_that_are_too_far_apart_are_said_once_until_it_is_mended() -> None:
+    relay = Relay({"stage": {"twitch": {"preset": "twitch", "key": "k"}, "any": HERE}})
+    sink = relay.start()
+    for packet in frames(31, gop_s=6):
+        sink.write(packet)
+
+    assert relay.warned("twitch") == ["keyframes"]
+    assert relay.warned("any") == []
+    (text,) = relay.plan("twitch").warnings
+    assert text.startswith("keyframes come every 6.0 s; Twitch wants one every 2 s")
+    for packet in frames(31, start=31_000):
+        sink.write(packet)
+    assert relay.plan("twitch").warnings == ()
+    for packet in frames(31, gop_s=6, start=62_000):
+        sink.write(packet)
+    assert relay.warned("twitch") == ["keyframes", "keyframes"]
+
+
+@pytest.mark.parametrize(("kbps", "said"), [(6000, []), (6500, []), (7000, ["video-rate"])])
+def test_a_bit_rate_above_the_platforms_is_said(kbps: int, said: list[str]) -> None:
+    relay = Relay({"stage": {"twitch": {"preset": "twitch", "key": "k"}}})
+    sink = relay.start()
+    for packet in frames(11, kbps=kbps):
+        sink.write(packet)
+
+    assert relay.warned("twitch") == said
+
+
+def test_the_end_of_a_session_is_announced() -> None:
+    relay = Relay({"stage": {"twitch": {"preset": "twitch", "key": "k"}}})
+    sink = relay.start()
+    relay.clock.advance(47.6 * 3600)
+    for packet in frames(11):
+        sink.write(packet)
+
+    assert relay.warned("twitch") == ["session"]
+
+
+def test_the_same_address_and_key_twice_is_refused_until_the_first_is_gone() -> None:
+    relay = Relay({"stage": {"one": HERE}, "other": {"two": HERE, "three": {**HERE, "key": "another"}}})
+    relay.start()
+    second = relay.start("other")
+
+    assert set(relay.pushes.targets) == {"one", "three"}
+    plan = relay.plan("two", "other")
+    assert (plan.state, plan.reason) == ("refused", "duplicate")
+    assert plan.detail == "target one of stream stage pushes to the same address with the same key"
+    relay.control.stop("stage", "one")
+    assert set(relay.pushes.targets) == {"two", "three"}
+    second.close()
+    relay.control.start("stage", "one")
+    assert "one" in relay.pushes.targets
+
+
+# Failures of our own.
+
+
+def test_a_push_that_raises_stops_its_own_targets_only() -> None:
+    relay = Relay({"stage": {"one": HERE, "flat": {**HERE, "key": "2", "tracks": "default"}}})
+    sink = relay.start()
+
+    def fail(packet: Packet) -> None:
+        raise RuntimeError("no")
+
+    relay.pushes.of("flat").write = fail  # type: ignore[method-assign]
+    good = relay.pushes.of("one")
+    for packet in packets(0.2):
+        sink.write(packet)
+
+    assert len(good.written) == len(list(packets(0.2)))
+    assert (relay.plan("flat").state, relay.plan("flat").reason) == ("stopped", "error")
+    relay.control.start("stage", "flat")
+    assert relay.plan("flat").state == "", "a person may try again"
+
+
+def test_no_key_is_in_what_is_said() -> None:
+    relay = Relay({"stage": {"one": HERE, "twitch": {"preset": "twitch", "key": KEY}}})
+    relay.start(tracks=HEVC)
+    relay.put("one", url=HERE["url"], key=KEY + "-2", delay_s=1.0)
+
+    assert KEY not in repr(relay.events)
+    assert KEY not in repr(relay.control.targets("stage"))
+    assert KEY not in repr(relay.pushes.targets)
+
+
+def test_an_unknown_preset_is_answered_with_a_near_one() -> None:
+    with pytest.raises(ConfigFileError, match="did you mean youtube"):
+        Relay({"stage": {"one": {"preset": "yutube", "key": "k"}}})
