@@ -333,9 +333,9 @@ class Config(ConfigModel):
     play: Play = Play()
     limits: Limits = Limits()
     log: Log = Log()
-    plugins: dict[str, Table] = Field(default_factory=dict)
+    plugins: dict[str, Table] = Field(default_factory=dict, repr=False)
     """A table enables the plugin of that name and holds its options; the order of tables is the order of decisions."""
-    streams: dict[StreamName, dict[str, Table]] = Field(default_factory=dict)
+    streams: dict[StreamName, dict[str, Table]] = Field(default_factory=dict, repr=False)
     """By public name. A sub-table belongs to the plugin of its name, ``failover`` to the core; ``"*"`` is for streams
     that are not declared."""
 

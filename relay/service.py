@@ -12,6 +12,7 @@ import resource
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from threading import Thread
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -35,7 +36,7 @@ from relay.net.audiences import Audiences
 from relay.net.door import Door
 from relay.net.flusher import Flusher
 from relay.net.lag import LagMonitor
-from relay.net.listen import Listener, open_all, open_port
+from relay.net.listen import Listener, ListenError, open_all, open_port
 from relay.net.metronome import Metronome
 from relay.net.push import PushTools
 from relay.net.pushgroup import PushGroup
@@ -49,9 +50,6 @@ from relay.stream.sinks import Sink
 from relay.stream.stream import Stream
 from relay.views import RelayViews
 
-APPS = ("live",)
-"""First path segments that are served."""
-
 STOP_S = 4.0
 """For destinations and players to be told; the whole stop stays under 5 s (P22)."""
 
@@ -60,6 +58,16 @@ RESERVED_FDS = 64
 
 DNS_THREADS = 16
 """A stalled look-up holds a thread for seconds; Twisted's shared pool would hold everything else up with it."""
+
+
+class DnsThreads(ThreadPool):
+    """Threads that nobody waits for: one that hangs in a look-up must not hold up the stop, nor the process."""
+
+    threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
+
+    def stop(self) -> None:
+        self.threads = []  # those that would be joined
+        super().stop()
 
 
 class RelayService(MultiService):
@@ -96,7 +104,7 @@ class RelayService(MultiService):
         self.door = Door(
             clock=reactor,
             limits=limits,
-            apps=APPS,
+            apps=config.rtmp.apps,
             deciders=self.host,
             registry=self.registry,
             audiences=Audiences(self.registry, self._flushers[config.play.merge_ms]),
@@ -109,7 +117,8 @@ class RelayService(MultiService):
         self.listeners = [self._listener(index, one) for index, one in enumerate(config.listen)]
         self._site = self._build_site()
         self._http_port: Any = None
-        self._dns = ThreadPool(0, DNS_THREADS, "dns")
+        self._dns = DnsThreads(0, DNS_THREADS, "dns")
+        self._resolver_before: Any = None
         for service in (self.watch, self._lag, *self.host.services()):
             service.setServiceParent(self)
 
@@ -229,14 +238,20 @@ class RelayService(MultiService):
         """Bind while we may still be root; then the rest runs as the operator's user."""
         open_all(self.listeners)
         http = self.config.http
-        self._http_port = open_port(self._reactor, http.host, http.port, self._site, f"http://{http.listen}")
+        try:
+            self._http_port = open_port(self._reactor, http.host, http.port, self._site, f"http://{http.listen}")
+        except ListenError:
+            for listener in self.listeners:
+                listener.close()
+            raise
         super().privilegedStartService()  # type: ignore[no-untyped-call]
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
         self._dns.start()
-        self._reactor.installNameResolver(GAIResolver(self._reactor, lambda: self._dns))
-        self.log.info("HTTP on http://{listen}", listen=self.config.http.listen)
+        self._resolver_before = self._reactor.installNameResolver(GAIResolver(self._reactor, lambda: self._dns))
+        host, port = self.config.http.listen.rpartition(":")[0], self._http_port.getHost().port
+        self.log.info("HTTP on http://{host}:{port}", host=host, port=port)
         _settle_memory()
 
     async def _stop(self) -> None:
@@ -245,8 +260,8 @@ class RelayService(MultiService):
         for listener in self.listeners:
             await listener.close()
         self.registry.close("shutdown")
-        for publisher in tuple(self.door.publishers.values()):
-            publisher.connection.close("shutdown")
+        for connection in tuple(self.door.connections):
+            connection.shut_down()
         for flusher in self._flushers.values():
             flusher.flush_now()
         deadline = self._reactor.seconds() + STOP_S
@@ -269,7 +284,8 @@ class RelayService(MultiService):
         waiting = [maybeDeferred(super().stopService)]
         if self._http_port is not None:
             waiting.append(maybeDeferred(self._http_port.stopListening))
-        if self._dns.started:
+        if self._resolver_before is not None:
+            self._reactor.installNameResolver(self._resolver_before)
             self._dns.stop()
         return DeferredList(waiting)
 

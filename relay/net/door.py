@@ -25,6 +25,7 @@ from relay.stream.feeds import Feed
 from relay.stream.registry import Registry
 
 if TYPE_CHECKING:
+    from relay.net.ingest import IngestProtocol
     from relay.net.publisher import Publisher
 
 
@@ -66,6 +67,8 @@ class Door:
     """publish-allowed, publish-denied, play-allowed, play-denied."""
     publishers: dict[Feed, Publisher] = field(default_factory=dict)
     """Who sends each feed."""
+    connections: set[IngestProtocol] = field(default_factory=set)
+    """Every open connection."""
     accepted: int = 0
     draining: bool = False
     """The relay is shutting down: no new connection, publisher or player."""

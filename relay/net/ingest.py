@@ -84,6 +84,7 @@ class IngestProtocol(Protocol):
         self.ticket = admitted
         self.door.accepted += 1
         tune(transport)
+        self.door.connections.add(self)
         self.door.watch.add(self)
 
     def handshakeCompleted(self) -> None:
@@ -137,6 +138,7 @@ class IngestProtocol(Protocol):
         self.closed = True
         self._leave("closed")
         self.door.watch.discard(self)
+        self.door.connections.discard(self)
         if self.ticket is not None:
             self.door.admission.release(self.ticket)
 
@@ -262,6 +264,11 @@ class IngestProtocol(Protocol):
             transport.loseWriteConnection()
         self._age = 0.0
         self.door.watch.add(self)
+
+    def shut_down(self) -> None:
+        """The relay stops. A player is told by the end of its stream, everybody else has nothing to wait for."""
+        if not (isinstance(self.role, Playback) and self.role.granted):
+            self.close("shutdown")
 
     def lost_player(self, code: str) -> None:
         """The player's socket failed or it flooded us: nothing more can be said to it."""

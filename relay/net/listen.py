@@ -75,7 +75,11 @@ class Listener:
 
     def open(self) -> None:
         """Bind. Raises ListenError with what to do about it."""
-        self._port = open_port(self._reactor, self.config.host, self.config.port, self._factory, self.url)
+        try:
+            self._port = open_port(self._reactor, self.config.host, self.config.port, self._factory, self.url)
+        except ListenError as error:
+            self.error = str(error)
+            raise
         self.log.info("listening on {url}", url=self.url)
 
     def close(self) -> Deferred[None]:
