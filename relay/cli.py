@@ -1,4 +1,4 @@
-"""The operator's command line: ``rtmp-relay run | check-config | plugins | config-schema | hash-key``.
+"""The operator's command line: ``rtmp-relay run | check-config | switch | plugins | config-schema | hash-key``.
 
 Exit codes: 0 fine, 1 something is wrong, 2 the configuration or the command line is wrong. What was asked for goes to
 standard output, complaints go to standard error.
@@ -20,10 +20,10 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.scripts import twistd
 
-from relay import __version__
+from relay import __version__, remote
 from relay.config import CORE_TABLES, Config
 from relay.config_file import ConfigFileError, ConfigModel
-from relay.errors import PluginError
+from relay.errors import PluginError, RelayError
 from relay.log import clean_line, make_observer
 from relay.pluginfind import PluginClass, import_plugin, installed_plugins
 from relay.pluginhost import PluginHost
@@ -52,6 +52,14 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check-config", help="say everything that is wrong with a configuration file")
     _add_config(check)
     check.set_defaults(command=check_config)
+
+    switching = commands.add_parser("switch", help="put a feed of a stream on air, in the relay that runs")
+    switching.add_argument("stream", metavar="STREAM", help="public name of the stream")
+    switching.add_argument("feed", metavar="FEED", help="primary, backup, ...")
+    switching.add_argument(
+        "-c", "--config", type=Path, metavar="FILE", help="the configuration that the relay runs with"
+    )
+    switching.set_defaults(command=switch_feed)
 
     plugins = commands.add_parser("plugins", help="list the installed plugins and their hooks")
     plugins.add_argument("--json", action="store_true", help="for programs")
@@ -142,6 +150,21 @@ def _warnings_to_stderr() -> Iterator[None]:
         yield
     finally:
         globalLogPublisher.removeObserver(observer)
+
+
+def switch_feed(options: argparse.Namespace) -> int:
+    """Ask the running relay to put a feed on air."""
+    loaded = _load(options.config)
+    if loaded is None:
+        return USAGE
+    try:
+        state = remote.switch(loaded.config, options.stream, options.feed)
+    except RelayError as error:
+        print(clean_line(str(error)), file=sys.stderr)
+        return PROBLEM
+    moment = "is on air" if state == "live" else "goes on air at its next keyframe"
+    print(clean_line(f"feed {options.feed} of {options.stream} {moment}"))
+    return OK
 
 
 def list_plugins(options: argparse.Namespace) -> int:

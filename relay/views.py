@@ -11,12 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from relay.context import TargetPlan
 from relay.http.state import (
     Counters,
+    FaultView,
     FeedView,
     HookView,
     LagView,
     ListenerView,
     SinkView,
     StreamView,
+    SwitchView,
     TargetView,
     TrackView,
 )
@@ -28,7 +30,7 @@ from relay.net.listen import Listener
 from relay.net.push import RtmpPush
 from relay.net.pushgroup import PushGroup
 from relay.pluginhost import PluginHost
-from relay.stream.feeds import Feed, FeedState
+from relay.stream.feeds import Feed
 from relay.stream.stream import Stream
 
 
@@ -90,6 +92,16 @@ class RelayViews:
             return None
         return StreamView(name=name, state="waiting", targets=self._targets(name, self._door.clock.seconds()))
 
+    def switch(self, stream: str, feed: str) -> SwitchView | None:
+        """Put a feed on air by hand."""
+        live = self._door.registry.get(stream)
+        wanted = None if live is None else live.find_feed(feed)
+        if live is None or wanted is None:
+            return None
+        live.failover.switch(wanted, self._door.clock.seconds())
+        state = "live" if wanted is live.live_feed else "armed"
+        return SwitchView(stream=stream, feed=feed, state=state)
+
     def listeners(self) -> Sequence[ListenerView]:
         """Every configured listener."""
         return [ListenerView(url=one.url, up=one.up, error=one.error) for one in self._listeners]
@@ -121,12 +133,13 @@ class RelayViews:
         now = self._door.clock.seconds()
         audience = self._door.audiences.existing(stream.name)
         feeds = [self._feed(feed, now) for feed in stream.feeds]
-        video = sum(feed.video_frames_total for feed in stream.feeds)
-        audio = sum(feed.audio_frames_total for feed in stream.feeds)
+        failover = stream.failover
+        video = failover.past_video_frames + sum(feed.video_frames_total for feed in stream.feeds)
+        audio = failover.past_audio_frames + sum(feed.audio_frames_total for feed in stream.feeds)
         pushed = sum(group.bytes_sent for group in self._groups.get(stream.name, ()))
         return StreamView(
             name=stream.name,
-            state="live" if stream.started else "waiting",
+            state="waiting" if not stream.started else "slate" if failover.holding else "live",
             live_feed=None if stream.live_feed is None else stream.live_feed.name,
             started_at=self.started_at.get(stream.name),
             feeds=feeds,
@@ -135,10 +148,12 @@ class RelayViews:
             targets=self._targets(stream.name, now),
             players=0 if audience is None else len(audience.players),
             players_dropped=self._door.audiences.dropped(stream.name),
-            bytes_in=sum(feed.bytes_in for feed in feeds),
+            bytes_in=failover.past_bytes + sum(feed.bytes_in for feed in feeds),
             bytes_out=pushed + self._door.audiences.bytes_out(stream.name),
             frames={"video": video, "audio": audio},
             switches=stream.switches,
+            locked_s=max(failover.lock.until - now, 0.0),
+            copies=failover.copies_total,
             last_dts_ms=stream.last_dts,
         )
 
@@ -147,10 +162,10 @@ class RelayViews:
         publisher = self._door.publishers.get(feed)
         connection = None if publisher is None else publisher.connection
         stalled = health.last_packet_age_ms is not None and health.last_packet_age_ms > 1000
-        state = "stalled" if stalled else "live" if feed.state is FeedState.LIVE else "standby"
+        verdict = feed.judge.verdict
         return FeedView(
             name=feed.name,
-            state=state,
+            state="stalled" if stalled else feed.state.value,
             priority=feed.priority,
             connection_id="" if connection is None else connection.connection_id,
             peer="" if connection is None else connection.peer,
@@ -164,6 +179,12 @@ class RelayViews:
             keyframe_interval_ms=health.keyframe_interval_ms,
             timeline_resets=health.timeline_resets,
             timestamps_clamped=health.timestamps_clamped,
+            health=verdict.level.name.lower(),
+            faults=[
+                FaultView(trigger=f.trigger, measured=f.measured, threshold=f.threshold, unit=f.unit)
+                for f in verdict.faults
+            ],
+            clean_s=round(feed.judge.clean_s, 1),
             odd={} if publisher is None else publisher.odd(),
         )
 

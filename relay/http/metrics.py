@@ -123,6 +123,12 @@ def _stream_families(streams: Sequence[StreamView]) -> Iterator[Metric]:
     yield _gauge("rtmp_relay_subscribers", "Players now", ["stream", "protocol"], players)
     gone = [([s.name, "rtmp"], s.players_dropped) for s in streams]
     yield _counter("rtmp_relay_subscribers_dropped", "Players that were too slow", ["stream", "protocol"], gone)
+    slate = [([s.name], int(s.state == "slate")) for s in streams]
+    yield _gauge(f"{prefix}_slate", "1 while no feed is left and subscribers are kept", ["stream"], slate)
+    locked = [([s.name], s.locked_s) for s in streams]
+    yield _gauge("rtmp_relay_failover_locked_seconds", "Time left of a lock after flapping", ["stream"], locked)
+    copies = [([s.name], s.copies) for s in streams]
+    yield _counter("rtmp_relay_merged_copies", "Frames that a merged feed had brought already", ["stream"], copies)
     yield _counter(
         "rtmp_relay_failovers", "Switches of the live feed", ["stream"], [([s.name], s.switches) for s in streams]
     )
@@ -137,6 +143,9 @@ def _feed_families(streams: Sequence[StreamView]) -> Iterator[Metric]:
     yield _counter("rtmp_relay_ingest_received_bytes", "Media bytes of this connection", labels, received)
     rates = [([s.name, f.name], f.bitrate_kbps * 1000) for s, f in feeds]
     yield _gauge("rtmp_relay_ingest_bitrate_bps", "Bit rate now", labels, rates)
+    levels = {"good": 0, "suspect": 1, "bad": 2, "dead": 3}
+    health = [([s.name, f.name], levels.get(f.health, 3)) for s, f in feeds]
+    yield _gauge("rtmp_relay_ingest_health", "0 good, 1 suspect, 2 bad, 3 dead", labels, health)
     resets = [([s.name, f.name], f.timeline_resets) for s, f in feeds]
     yield _counter("rtmp_relay_ingest_timeline_resets", "Jumps of the encoder's clock", labels, resets)
 

@@ -30,8 +30,22 @@ class TrackView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FaultView:
+    """One thing that is wrong with a feed: what was measured, and what it may be at most (or at least)."""
+
+    trigger: str
+    measured: float
+    threshold: float
+    unit: str = "ms"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FeedView:
-    """One encoder that publishes, with its health. *state*: ``live``, ``standby``, ``stalled``."""
+    """One encoder that publishes, with its health.
+
+    *state*: ``live``, ``merged`` (carries the same frames as the live one), ``armed`` (goes live at its next keyframe),
+    ``standby``, ``stalled``. *health*: ``good``, ``suspect``, ``bad``, ``dead``; *faults* say why, the worst first.
+    """
 
     name: str
     state: str
@@ -48,6 +62,10 @@ class FeedView:
     keyframe_interval_ms: int | None = None
     timeline_resets: int = 0
     timestamps_clamped: int = 0
+    health: str = "good"
+    faults: Sequence[FaultView] = ()
+    clean_s: float = 0.0
+    """Seconds without a fault."""
     odd: Mapping[str, int] = field(default_factory=dict)
     """Oddities that were tolerated, by code such as ``media.empty``."""
 
@@ -106,7 +124,20 @@ class StreamView:
     frames: Mapping[str, int] = field(default_factory=dict)
     """Frames published so far, by kind: ``video``, ``audio``, ``data``."""
     switches: int = 0
+    locked_s: float = 0.0
+    """The live feed is left only when it dies for so many seconds more: it was changed too often."""
+    copies: int = 0
+    """Frames left out because a merged feed had brought them already."""
     last_dts_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchView:
+    """The answer to a switch by hand. *state*: ``live`` (it is on air), ``armed`` (from its next keyframe on)."""
+
+    stream: str
+    feed: str
+    state: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +200,10 @@ class RelayState(Protocol):
 
     def stream(self, name: str) -> StreamView | None:
         """Return one stream by its public name."""
+        ...
+
+    def switch(self, stream: str, feed: str) -> SwitchView | None:
+        """Put a feed on air; None when the stream has no such feed."""
         ...
 
     def listeners(self) -> Sequence[ListenerView]:

@@ -1,13 +1,15 @@
-"""`GET /api/v1/streams` and `/api/v1/streams/{stream}`: what every stream is doing, as a copy of this moment."""
+"""`/api/v1/streams`: what every stream is doing, as a copy of this moment, and the switch by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pydantic import BaseModel, Field
+
 from relay.http.problems import Problem
-from relay.http.router import Call, Route
-from relay.http.state import RelayState, StreamView
+from relay.http.router import Call, Route, read_body
+from relay.http.state import RelayState, StreamView, SwitchView
 
 PREFIX = "/api/v1"
 
@@ -17,6 +19,12 @@ class StreamList:
     """Every stream that is configured or live."""
 
     streams: Sequence[StreamView]
+
+
+class SwitchRequest(BaseModel):
+    """Which feed to put on air."""
+
+    feed: str = Field(max_length=255)
 
 
 def stream_routes(state: RelayState) -> list[Route]:
@@ -31,6 +39,14 @@ def stream_routes(state: RelayState) -> list[Route]:
             raise Problem(404, "stream.unknown", "No stream of this name is configured or live.")
         return view
 
+    def switch(call: Call) -> SwitchView:
+        wanted = read_body(call, SwitchRequest).feed
+        name = stream(call).name
+        answer = state.switch(name, wanted)
+        if answer is None:
+            raise Problem(404, "feed.unknown", "No encoder publishes a feed of this name to the stream.")
+        return answer
+
     return [
         Route(method="GET", template=f"{PREFIX}/streams", summary="All streams", respond=streams, returns=StreamList),
         Route(
@@ -40,5 +56,14 @@ def stream_routes(state: RelayState) -> list[Route]:
             respond=stream,
             returns=StreamView,
             errors={404: "No such stream"},
+        ),
+        Route(
+            method="POST",
+            template=f"{PREFIX}/streams/{{stream}}/switch",
+            summary="Put a feed on air: at its next keyframe, or at once when the live one is dead",
+            respond=switch,
+            returns=SwitchView,
+            body=SwitchRequest,
+            errors={400: "The body is wrong", 404: "No such stream or feed", 415: "The body is not JSON"},
         ),
     ]

@@ -86,6 +86,7 @@ class Failover:
         feeds: those that publish now, in order of arrival.
         live_feed: the one that subscribers see; None while they see the slate, or nothing.
         switches: how often another feed went on air.
+        past_bytes, past_video_frames, past_audio_frames: what feeds sent that are gone.
         lock: closed after too many switches.
     """
 
@@ -93,6 +94,7 @@ class Failover:
         self.feeds: tuple[Feed, ...] = ()
         self.live_feed: Feed | None = None
         self.switches = 0
+        self.past_bytes = self.past_video_frames = self.past_audio_frames = 0
         self.lock = FlapLock()
         self.publish = air.publish
         self._air = air
@@ -108,6 +110,7 @@ class Failover:
         self._live_s = 0.0
         self._held_s = 0.0
         self._hold_reason = ""
+        self._past_copies = 0
 
     # Feeds come and go.
 
@@ -130,6 +133,9 @@ class Failover:
     def feed_ended(self, feed: Feed, reason: str, now: float) -> None:
         """Forget *feed*; when it was live another takes over, or the programme is held, or it ends."""
         self.feeds = tuple(other for other in self.feeds if other is not feed)
+        self.past_bytes += feed.bytes_total
+        self.past_video_frames += feed.video_frames_total
+        self.past_audio_frames += feed.audio_frames_total
         if feed is self.live_feed:
             self._live_ended(feed, reason, now)
         elif self.live_feed is None and not self.feeds and not self._may_hold:
@@ -189,7 +195,7 @@ class Failover:
     @property
     def copies_total(self) -> int:
         """Frames left out because another path had brought them already."""
-        return 0 if self._merge is None else self._merge.copies_total
+        return self._past_copies + (0 if self._merge is None else self._merge.copies_total)
 
     def pace(self, now: float) -> None:
         """Send what is due by now: of the slate, or of a feed that catches up."""
@@ -424,6 +430,7 @@ class Failover:
             self._merge = Merge(floor=floor, confirm=confirm, matched=self._matched, strayed=self._strayed)
         live = self.live_feed
         if len(self.feeds) < 2 and not (live is not None and live.merging):
+            self._past_copies = self.copies_total
             self._merge = None
         for feed in self.feeds:
             if feed.peers is not self._merge:

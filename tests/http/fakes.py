@@ -24,6 +24,7 @@ from relay.http.state import (
     ListenerView,
     SinkView,
     StreamView,
+    SwitchView,
     TargetView,
     TrackView,
 )
@@ -61,6 +62,7 @@ class FakeState:
 
     known: list[StreamView] = field(default_factory=lambda: [TOWNHALL, StreamView(name="nested/one", state="waiting")])
     ports: list[ListenerView] = field(default_factory=lambda: [ListenerView(url="rtmp://127.0.0.1:1935", up=True)])
+    switched: list[tuple[str, str]] = field(default_factory=list)
     connections: Mapping[str, int] = field(default_factory=lambda: {"publisher": 2, "player": 4})
 
     @property
@@ -72,6 +74,14 @@ class FakeState:
 
     def stream(self, name: str) -> StreamView | None:
         return next((stream for stream in self.known if stream.name == name), None)
+
+    def switch(self, stream: str, feed: str) -> SwitchView | None:
+        view = self.stream(stream)
+        known = [] if view is None else [one.name for one in view.feeds]
+        if feed not in known:
+            return None
+        self.switched.append((stream, feed))
+        return SwitchView(stream=stream, feed=feed, state="armed")
 
     def listeners(self) -> Sequence[ListenerView]:
         return self.ports

@@ -25,6 +25,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         else:
             tables = stream_table(WITNESS_STREAM, WITNESS_KEY)
             tables += "".join(stream_table(stream_of(index), key_of(index)) for index in range(CASES_AT_MOST))
+            names = [WITNESS_STREAM, *(stream_of(index) for index in range(CASES_AT_MOST))]
+            tables += "".join(f"[streams.{name}.failover]\nhold_s = 0\n" for name in names)
             running = stack.enter_context(
                 relay(tmp_path_factory.mktemp("relay"), tables, extra=CONFIG, plugins=["streamkeys"])
             )
