@@ -119,6 +119,7 @@ class RelayService(MultiService):
         self._http_port: Any = None
         self._dns = DnsThreads(0, DNS_THREADS, "dns")
         self._resolver_before: Any = None
+        self._hurried = False
         for service in (self.watch, self._lag, *self.host.services()):
             service.setServiceParent(self)
 
@@ -270,7 +271,13 @@ class RelayService(MultiService):
         if self._closing:
             self.log.warn("{count} destinations did not close in time", count=len(self._closing))
 
+    def hurry(self) -> None:
+        """Stop waiting for anybody."""
+        self._hurried = True
+
     def _busy(self) -> bool:
+        if self._hurried:
+            return False
         return bool(self._closing) or self.door.admission.connections > 0
 
     def stopService(self) -> Deferred[Any]:

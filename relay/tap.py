@@ -6,6 +6,7 @@ and a clock step would fire or freeze every deadline at once (reliability.md M1)
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -58,12 +59,23 @@ class TwistdService(RelayService):
 
     def stopService(self) -> Deferred[Any]:
         def clean(result: object) -> object:
+            for number, handler in before.items():
+                signal.signal(number, handler)
             # Twisted would end the process by the signal that stopped it; an orderly stop is exit code 0.
             if hasattr(self._reactor, "_exitSignal"):
                 self._reactor._exitSignal = None
             return result
 
+        before = self._hurry_at_the_next_signal() if getattr(self._reactor, "_exitSignal", None) else {}
         return super().stopService().addCallback(clean)
+
+    def _hurry_at_the_next_signal(self) -> dict[int, Any]:
+        """Whoever asks twice is in a hurry; Twisted would log a traceback and go on as before."""
+
+        def again(_number: int, _frame: object) -> None:
+            self._reactor.callFromThread(self.hurry)
+
+        return {number: signal.signal(number, again) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def privilegedStartService(self) -> None:
         try:

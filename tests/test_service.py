@@ -217,6 +217,22 @@ class StoppingTests(ServiceTestCase):
         assert took < STOP_S
         assert self.service.door.admission.connections == 0
 
+    async def test_who_asks_twice_is_in_a_hurry(self) -> None:
+        self.start()
+        silent = End()
+        await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", self.port), silent)
+        await until(lambda: self.service.door.connections, "the connection")
+        (connection,) = self.service.door.connections
+        connection.shut_down = lambda: None  # type: ignore[method-assign]  # it would stay as long as it may
+        stopped = self.stop()
+        await turns(20)
+        assert not stopped.called
+
+        self.service.hurry()
+        await stopped
+
+        assert self.service.door.connections == {connection}
+
     async def test_a_look_up_that_hangs_does_not_delay_it(self) -> None:
         self.start()
         release, started = threading.Event(), threading.Event()

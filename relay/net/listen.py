@@ -94,7 +94,8 @@ def open_port(reactor: Any, host: str, port: int, factory: Any, url: str) -> Any
     try:
         return reactor.listenTCP(port, factory, backlog=BACKLOG, interface="127.0.0.1" if host == "localhost" else host)
     except CannotListenError as failure:
-        raise ListenError(f"cannot listen on {url}: {_advice(failure.socketError, port)}") from failure
+        # No colon after the address: the log would take it for a part of it, and hide what it cannot read.
+        raise ListenError(f"cannot listen on {url} ({_advice(failure.socketError, port)})") from failure
 
 
 def _advice(error: OSError, port: int) -> str:
