@@ -273,7 +273,10 @@ class StreamTargets:
 
     def _settle(self, name: str) -> None:
         """Move one target towards what is wanted."""
-        if self.closed or name in self._leaving:
+        if self.closed:
+            return
+        if name in self._leaving:
+            self._note_leaving(name)
             return
         wanted, running = self._wanted.get(name), self._running.get(name)
         refused = None if wanted is None or not wanted.enabled else self._refusal(wanted)
@@ -335,9 +338,6 @@ class StreamTargets:
     def _leave(self, name: str, running: Running) -> None:
         """Stop pushing to a target, and see what is wanted when it is gone: a platform takes one connection per key."""
         del self._running[name]
-        wanted = self._wanted.get(name)
-        if wanted is not None and wanted.enabled:
-            self._resting[name] = self._resting_now("waiting", "changing", "the old connection is being closed")
         branch = running.branch
         branch.names.discard(name)
         leaving = _deferred(branch.push.remove(name))
@@ -347,7 +347,18 @@ class StreamTargets:
             branch.cut()
             branch.close()
         self._leaving[name] = leaving
+        self._note_leaving(name)
         leaving.addBoth(self._left, name, running)
+
+    def _note_leaving(self, name: str) -> None:
+        """Say what comes after the connection that is being closed."""
+        wanted = self._wanted.get(name)
+        if wanted is None:
+            self._resting.pop(name, None)
+        elif wanted.enabled:
+            self._resting[name] = self._resting_now("waiting", "changing", "the old connection is being closed")
+        else:
+            self._rest(name, "stopped", f"by-{wanted.by}", "")
 
     def _left(self, result: object, name: str, running: Running) -> None:
         self._leaving.pop(name, None)

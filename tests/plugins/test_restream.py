@@ -324,7 +324,7 @@ def test_a_target_that_is_stopped_while_it_changes_stays_stopped() -> None:
 
     assert not relay.pushes.targets
     assert relay.plan("one").state == "stopped"
-    assert relay.told("one") == [("stopped", "by-api")]
+    assert relay.told("one") == [("stopped", "by-api"), ("stopped", "by-api")], "once for each change"
 
 
 def test_a_stream_that_comes_back_waits_for_the_connections_of_its_last_run() -> None:
