@@ -44,6 +44,8 @@ class PushTarget:
     key: Secret
     ca_file: Path | None = None
     allow_networks: Sequence[Network] | None = None
+    retry_s: float = 0.0
+    """Least seconds between two attempts, for platforms that punish haste."""
 
 
 class PushSink(Sink, Protocol):

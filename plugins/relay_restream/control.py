@@ -97,6 +97,7 @@ class TargetBook:
             key=wanted.options.key.secret,
             ca_file=wanted.ca_file,
             allow_networks=self._networks if checked else None,
+            retry_s=wanted.preset.retry_s,
         )
 
     # The API.

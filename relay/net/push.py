@@ -65,6 +65,8 @@ class PushPlace:
     ca_file: Path | None = None
     policy: AddressPolicy | None = None
     """Which addresses the host may have; None when the operator wrote it into the configuration file."""
+    retry_s: float = 0.0
+    """Least seconds between two attempts."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -259,7 +261,7 @@ class RtmpPush:
         if error.reason == "tls" and self._certificate_error:
             error = bad_certificate(self._certificate_error)
         refused = error.reason in PERSON_NEEDED
-        wait = self._backoff.next_wait(SLOW if refused else QUICK)
+        wait = max(self._backoff.next_wait(SLOW if refused else QUICK), self.place.retry_s)
         self._set(TargetState.REFUSED if refused else TargetState.BACKING_OFF, error.reason, self._safe(error.detail))
         self._retry = self._tools.reactor.callLater(wait, self._connect)
 

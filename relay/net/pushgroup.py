@@ -104,4 +104,5 @@ def place_of(target: PushTarget) -> PushPlace:
         key=target.key,
         ca_file=target.ca_file,
         policy=None if target.allow_networks is None else AddressPolicy(tuple(target.allow_networks)),
+        retry_s=target.retry_s,
     )

@@ -135,6 +135,18 @@ class TestComingAndGoing(NetTestCase):
             group.add(PushTarget(name="one", url="http://h/a", key=Secret("k")))
         assert group.targets == {}
 
+    async def test_a_platform_that_punishes_haste_is_not_called_again_at_once(self) -> None:
+        platform = self.platform()
+        await platform.close_port()
+        group = self.open(self.target("patient", platform, retry_s=7.0), self.target("quick", platform))
+        group.configure(track_set())
+        for push in group.targets.values():
+            await until(lambda push=push: push.state.value == "backing-off", "the first failure")
+        waits = {name: push._retry.getTime() - reactor.seconds() for name, push in group.targets.items()}
+
+        assert 6.5 < waits["patient"] <= 7.0
+        assert waits["quick"] <= 0.5
+
     async def test_an_address_that_must_be_public_is_not_connected_to(self) -> None:
         platform = self.platform()
         group = self.open(self.target("one", platform, allow_networks=()))
