@@ -291,9 +291,10 @@ class Failover:
 
     def switch(self, feed: Feed, now: float, reason: str = "manual") -> None:
         """Put *feed* on air by hand: at its next keyframe, or at once when nothing better is on air."""
-        for other in self.feeds:
-            other.disarm()
         live = self.live_feed
+        if live is not None:
+            for other in self.feeds:
+                other.disarm()
         if feed is live or feed not in self.feeds:
             return
         self._cause = _Cause(reason, automatic=False)
