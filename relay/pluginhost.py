@@ -94,7 +94,8 @@ class PluginHost:
 
     Attributes:
         plugins: the plugins at work.
-        target_control: the one that answers the API's target calls, if there is one.
+        target_control: what answers the API's target calls, if anything does.
+        target_plugin: the name of the plugin it belongs to.
         stats: what each hook of each plugin cost, by (hook, plugin).
         observers: core code that hears of every event after the plugins; it must not raise.
     """
@@ -120,6 +121,7 @@ class PluginHost:
         self._push = push
         self._resolve = resolve
         self.target_control: TargetControl | None = None
+        self.target_plugin = ""
         self._log = Logger(namespace="relay.plugins")
         self._lines = RateLimited()
         self._depth = 0
@@ -184,6 +186,7 @@ class PluginHost:
         if self.target_control is not None:
             raise ConfigError(f"plugins.{plugin.name}", "another plugin answers the API's target calls already")
         self.target_control = control
+        self.target_plugin = plugin.name
 
     # Decide.
 

@@ -192,7 +192,7 @@ class RelayViews:
         return [
             SinkView(name=type(sink).__name__, plugin=plugin)
             for plugin, sink in self._sink_plugins(stream)
-            if not isinstance(sink, PushGroup)
+            if not isinstance(sink, PushGroup) and plugin != self._host.target_plugin
         ]
 
     def _targets(self, stream: str, now: float) -> list[TargetView]:

@@ -96,7 +96,10 @@ def test_one_target_is_changed_while_live_and_the_others_notice_nothing(tmp_path
                     assert (fixed["state"], fixed["attempts"], fixed["dropped_gops"]) == ("live", 1, 0)
                     assert encoder.wait(30) == 0
                 wait_for(lambda: state(first, "fixed") == "waiting" or not live(first, "town"), "the end", 90)
-                said = json.dumps(call(first, "GET", "town")[1])
+                town = call(first, "GET", "town")[1]
+                assert [one["name"] for one in town["targets"]] == ["fixed"]
+                assert not town["sinks"], "targets are listed as targets"
+                said = json.dumps(town)
             for text in (said, first.program.text, second.program.text):
                 assert not re.search(f"{HOP_ONE}|{HOP_TWO}|{KEY}", text)
         assert_same(framehash(source), recorded(platform.finished("fixed")), what="the target that nobody touched")
