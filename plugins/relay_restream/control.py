@@ -50,6 +50,9 @@ class TargetBook:
         self._wanted: dict[str, dict[str, Wanted]] = {}
         self._wanted = {stream: dict(self._of(stream)) for stream in context.configured_streams if stream != TEMPLATE}
         self._live: dict[str, StreamTargets] = {}
+        self._started = context.clock.seconds()
+        self._ended: dict[str, float] = {}
+        self._changed: dict[tuple[str, str], float] = {}
 
     # Streams.
 
@@ -68,6 +71,8 @@ class TargetBook:
     def _closed(self, live: StreamTargets) -> None:
         if self._live.get(live.stream) is live:
             del self._live[live.stream]
+            if live.stream in self._wanted:
+                self._ended[live.stream] = self._context.clock.seconds()
 
     def _freed(self) -> None:
         for live in list(self._live.values()):
@@ -115,7 +120,10 @@ class TargetBook:
         """Every target of *stream*."""
         live = self._live.get(stream)
         wanted = self._of(stream).values()
-        return [_waiting(one) if live is None or live.closed else live.plan(one) for one in wanted]
+        if live is not None and not live.closed:
+            return [live.plan(one) for one in wanted]
+        ended = self._ended.get(stream, self._started)
+        return [_waiting(one, max(ended, self._changed.get((stream, one.name), ended))) for one in wanted]
 
     async def put(self, stream: str, name: str, options: ConfigModel) -> None:
         """Let there be this target."""
@@ -163,10 +171,14 @@ class TargetBook:
         targets = self._wanted[stream] = dict(self._of(stream))
         if wanted is None:
             targets.pop(name, None)
-        else:
+            self._changed.pop((stream, name), None)
+        elif targets.get(name) != wanted:
             targets[name] = wanted
+            self._changed[stream, name] = self._context.clock.seconds()
         if not targets and not self._configured(stream):
-            del self._wanted[stream]  # names come from callers; nothing of a stream nobody knows stays
+            # Names come from callers: nothing of a stream that nobody knows stays.
+            del self._wanted[stream]
+            self._ended.pop(stream, None)
         live = self._live.get(stream)
         if live is not None:
             live.want(name, wanted)
@@ -201,8 +213,13 @@ class TargetBook:
             )
 
 
-def _waiting(wanted: Wanted) -> TargetPlan:
+def _waiting(wanted: Wanted, since: float) -> TargetPlan:
     state, reason = ("waiting", "no-stream") if wanted.enabled else ("stopped", f"by-{wanted.by}")
     return TargetPlan(
-        name=wanted.name, destination=display_of(wanted), enabled=wanted.enabled, state=state, reason=reason
+        name=wanted.name,
+        destination=display_of(wanted),
+        enabled=wanted.enabled,
+        state=state,
+        reason=reason,
+        since=since,
     )

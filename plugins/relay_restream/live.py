@@ -156,6 +156,7 @@ class StreamTargets:
         self.closed = False
         self.on_closed: Callable[[StreamTargets], None] = lambda _: None
         self._ended: Deferred[object] | None = None
+        self._since = tools.context.clock.seconds()
         if after is not None and not after.called:
             self._hold(after)
 
@@ -206,7 +207,7 @@ class StreamTargets:
             return TargetPlan(name=wanted.name, destination=destination, enabled=wanted.enabled, warnings=warnings)
         rest = self._resting.get(wanted.name)
         if rest is None:
-            return TargetPlan(name=wanted.name, destination=destination, enabled=wanted.enabled, state="waiting")
+            rest = Resting("waiting", "", "", self._since)
         return TargetPlan(
             name=wanted.name,
             destination=destination,

@@ -191,6 +191,22 @@ def test_targets_of_a_stream_that_is_not_live_wait() -> None:
     assert relay.plan("off").state == "stopped"
 
 
+def test_since_says_when_a_target_came_to_rest() -> None:
+    relay = Relay({"stage": {"one": HERE, "two": {**HERE, "key": "k2"}}})
+    relay.clock.advance(10)
+    assert relay.plan("one").since == 0
+    relay.control.stop("stage", "two")
+    relay.clock.advance(10)
+    relay.control.stop("stage", "two")
+    assert (relay.plan("one").since, relay.plan("two").since) == (0, 10)
+    sink = relay.start()
+    relay.control.stop("stage", "one")
+    assert relay.plan("one").since == 20
+    relay.clock.advance(10)
+    sink.close()
+    assert (relay.plan("one").since, relay.plan("one").state) == (30, "stopped")
+
+
 def test_streams_of_the_template_get_its_targets() -> None:
     relay = Relay({"*": {"one": HERE}, "stage": {}})
     relay.start("guest")
