@@ -38,6 +38,7 @@ from relay.net.flusher import Flusher
 from relay.net.lag import LagMonitor
 from relay.net.listen import Listener, ListenError, open_all, open_port
 from relay.net.metronome import Metronome
+from relay.net.moderation import Moderation
 from relay.net.push import PushTools
 from relay.net.pushgroup import PushGroup
 from relay.net.reporting import event_of, log_report
@@ -89,6 +90,8 @@ class RelayService(MultiService):
         self.watch = Watch(reactor)
         self.metronome = Metronome(reactor, self.registry)
         self.watch.add(self.metronome)
+        self._moderation = Moderation(reactor)
+        self.watch.add(self._moderation)
         self._flushers = {config.play.merge_ms: Flusher(reactor, config.play.merge_ms)}
         self._tools = PushTools(
             reactor=reactor,
@@ -110,6 +113,7 @@ class RelayService(MultiService):
             audiences=Audiences(self.registry, self._flushers[config.play.merge_ms]),
             admission=Admission(limits),
             watch=self.watch,
+            moderation=self._moderation,
             spawn=self._spawn,
         )
         self._listen_to_registry()
@@ -258,6 +262,7 @@ class RelayService(MultiService):
     async def _stop(self) -> None:
         self.door.draining = True
         self.metronome.stop()
+        self._moderation.stop()
         for listener in self.listeners:
             await listener.close()
         self.registry.close("shutdown")

@@ -20,6 +20,7 @@ from relay.events import Event
 from relay.log import RateLimited
 from relay.net.admission import Admission
 from relay.net.audiences import Audiences
+from relay.net.moderation import Moderation
 from relay.net.watch import Watch
 from relay.stream.feeds import Feed
 from relay.stream.registry import Registry
@@ -57,6 +58,7 @@ class Door:
     audiences: Audiences
     admission: Admission
     watch: Watch
+    moderation: Moderation
     spawn: Callable[[str, Awaitable[None]], None]
     """Runs a coroutine in the background under a name; failures are logged."""
     log: Logger = field(default_factory=lambda: Logger(namespace="relay.ingest"))

@@ -64,6 +64,7 @@ class IngestProtocol(Protocol):
         self.ticket: Ticket | None = None
         self.role: Publisher | Playback | None = None
         self._seconds = door.clock.seconds
+        self._moderation = door.moderation
         self._phase = "tls" if tls else "handshake"
         self._age = 0.0
         self._linger_s = LINGER_S
@@ -95,6 +96,7 @@ class IngestProtocol(Protocol):
         if self.closed:
             return
         self._bytes_in += len(data)
+        self._moderation.reads += 1
         now = self._seconds()
         try:
             events = self.rtmp.receive_data(data, now)

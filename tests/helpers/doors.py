@@ -16,6 +16,7 @@ from relay.net.admission import Admission
 from relay.net.audiences import Audiences
 from relay.net.door import Door
 from relay.net.flusher import Flusher
+from relay.net.moderation import Moderation
 from relay.net.watch import Watch
 from relay.stream.registry import Registry
 
@@ -78,6 +79,7 @@ def make_door(
         audiences=Audiences(registry, Flusher(flush_clock or clock, merge_ms)),
         admission=Admission(bounds),
         watch=watch,
+        moderation=Moderation(clock),
         spawn=Spawned(),
     )
 
