@@ -14,8 +14,9 @@ from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 
 from relay.api import TEMPLATE, AddressPolicy, ConfigError, ConfigModel, Context, PushTarget, TargetPlan, parse_url
 
+from .branch import Tools
 from .ingests import IngestLists
-from .live import StreamTargets, Tools, display_of
+from .live import StreamTargets, display_of
 from .options import ApiTarget, Target, TargetOptions, Targets, Wanted
 
 MAX_TARGETS = 10_000

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from relay.context import TargetControl
 from relay.errors import ConfigError
@@ -30,103 +31,109 @@ class TargetList:
     targets: Sequence[TargetView]
 
 
-def target_routes(state: RelayState, control: TargetControl | None) -> list[Route]:
-    """Return the routes about targets. Without a plugin that controls them they can only be looked at."""
+Switch = Callable[[TargetControl], Callable[[str, str], bool]]
 
-    def listed(stream: str) -> Sequence[TargetView]:
-        view = state.stream(stream)
-        return () if view is None else view.targets
+SWITCHES: tuple[tuple[str, str, Switch], ...] = (
+    ("start", "Let a target run", lambda control: control.start),
+    ("stop", "Let a target stand still", lambda control: control.stop),
+    ("dump", "Throw away what waits in a target's delay", lambda control: control.dump),
+)
 
-    def found(call: Call) -> TargetView:
-        name = call.params["target"]
-        for view in listed(call.params["stream"]):
-            if view.name == name:
-                return view
+_NO_CONTROL = {409: "No plugin controls targets"}
+
+
+class TargetCalls:
+    """Answers the calls. Without a plugin that controls targets they can only be looked at."""
+
+    def __init__(self, state: RelayState, control: TargetControl | None) -> None:
+        self._state = state
+        self._control = control
+
+    def list(self, call: Call) -> TargetList:
+        """Every target of a stream."""
+        view = self._state.stream(call.params["stream"])
+        if view is None:
+            raise Problem(404, "stream.unknown", "No stream of this name is configured or live.")
+        return TargetList(targets=view.targets)
+
+    def get(self, call: Call) -> TargetView:
+        """One target."""
+        view = self._state.stream(call.params["stream"])
+        for target in () if view is None else view.targets:
+            if target.name == call.params["target"]:
+                return target
         raise _unknown()
 
-    def targets(call: Call) -> TargetList:
-        if state.stream(call.params["stream"]) is None:
-            raise Problem(404, "stream.unknown", "No stream of this name is configured or live.")
-        return TargetList(targets=listed(call.params["stream"]))
-
-    async def put(call: Call) -> TargetView:
-        control = controlled()
+    async def put(self, call: Call) -> TargetView:
+        """Let there be a target."""
+        control = self._controlled()
         stream, name = _names(call)
         options = read_body(call, control.options)
         try:
             await control.put(stream, name, options)
         except ConfigError as error:
             raise Problem(400, "target.invalid", error.message if not error.path else str(error)) from None
-        return found(call)
+        return self.get(call)
 
-    def delete(call: Call) -> Reply:
-        controlled().delete(*_names(call))
+    def delete(self, call: Call) -> Reply:
+        """Let there be no such target."""
+        self._controlled().delete(*_names(call))
         return Reply(status=204)
 
-    def command(run: Callable[[TargetControl], Callable[[str, str], bool]]) -> Callable[[Call], TargetView]:
+    def switch(self, switch: Switch) -> Callable[[Call], TargetView]:
+        """Return what answers one of `SWITCHES`."""
+
         def respond(call: Call) -> TargetView:
-            if not run(controlled())(*_names(call)):
+            if not switch(self._controlled())(*_names(call)):
                 raise _unknown()
-            return found(call)
+            return self.get(call)
 
         return respond
 
-    def controlled() -> TargetControl:
-        if control is None:
+    def _controlled(self) -> TargetControl:
+        if self._control is None:
             raise Problem(409, "targets.fixed", "No plugin controls targets; enable [plugins.restream].")
-        return control
+        return self._control
 
-    body = None if control is None else control.options
-    unknown = {404: "No such target", 409: "No plugin controls targets"}
-    wrong = {400: "What is wrong with the target", 409: "No plugin controls targets", 415: "Not JSON"}
-    commands = {
-        "start": ("Let a target run", lambda control: control.start),
-        "stop": ("Let a target stand still", lambda control: control.stop),
-        "dump": ("Throw away what waits in a target's delay", lambda control: control.dump),
-    }
+
+def target_routes(state: RelayState, control: TargetControl | None) -> list[Route]:
+    """Return the routes about targets."""
+    calls = TargetCalls(state, control)
+    one = partial(Route, template=TARGET, returns=TargetView)
     return [
         Route(
             method="GET",
             template=TARGETS,
             summary="Every target of a stream",
-            respond=targets,
+            respond=calls.list,
             returns=TargetList,
             errors={404: "No such stream"},
         ),
-        Route(
-            method="GET",
-            template=TARGET,
-            summary="One target",
-            respond=found,
-            returns=TargetView,
-            errors={404: "No such target"},
-        ),
-        Route(
+        one(method="GET", summary="One target", respond=calls.get, errors={404: "No such target"}),
+        one(
             method="PUT",
-            template=TARGET,
             summary="Let there be this target; kept until the relay restarts",
-            respond=put,
-            returns=TargetView,
-            body=body,
-            errors=wrong,
+            respond=calls.put,
+            body=None if control is None else control.options,
+            errors={400: "What is wrong with the target", 415: "Not JSON", **_NO_CONTROL},
         ),
         Route(
             method="DELETE",
             template=TARGET,
             summary="Let there be no such target",
-            respond=delete,
-            errors={409: "No plugin controls targets"},
+            respond=calls.delete,
+            errors=_NO_CONTROL,
         ),
         *(
             Route(
                 method="POST",
                 template=f"{TARGET}/{name}",
                 summary=summary,
-                respond=command(run),
+                respond=calls.switch(switch),
                 returns=TargetView,
-                errors=unknown,
+                errors={404: "No such target", **_NO_CONTROL},
             )
-            for name, (summary, run) in commands.items()
+            for name, summary, switch in SWITCHES
         ),
     ]
 
