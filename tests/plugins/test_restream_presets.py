@@ -15,6 +15,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from relay.api import Codec, Secret, parse_url
+from relay.cli import main
 from relay_restream import RestreamPlugin
 from relay_restream.ingests import AGAIN_S, FRESH_S, MAX_BYTES, IngestLists, fetch_with, nearest_of
 from relay_restream.options import ApiTarget, Wanted
@@ -62,6 +63,11 @@ def test_presets_are_listed_one_a_line() -> None:
 
     assert [line.split()[0] for line in lines] == list(presets())
     assert lines[1].split()[-1] == "rtmps://a.rtmps.youtube.com:443/live2"
+
+
+def test_the_command_line_prints_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["presets"]) == 0
+    assert capsys.readouterr().out.splitlines() == list(RestreamPlugin.preset_lines())
 
 
 @pytest.mark.parametrize(
