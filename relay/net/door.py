@@ -21,6 +21,7 @@ from relay.log import RateLimited
 from relay.net.admission import Admission
 from relay.net.audiences import Audiences
 from relay.net.moderation import Moderation
+from relay.net.turnstile import Turnstile
 from relay.net.watch import Watch
 from relay.stream.feeds import Feed
 from relay.stream.registry import Registry
@@ -71,6 +72,7 @@ class Door:
     """Who sends each feed."""
     connections: set[IngestProtocol] = field(default_factory=set)
     """Every open connection."""
+    turnstile: Turnstile = field(default_factory=Turnstile)
     accepted: int = 0
     draining: bool = False
     """The relay is shutting down: no new connection, publisher or player."""

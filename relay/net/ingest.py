@@ -158,7 +158,7 @@ class IngestProtocol(Protocol):
             return
         limit, code = self._deadline()
         if self._age >= limit:
-            self.refuse(code, f"no progress within {limit:g} s in phase {self._phase}")
+            self.refuse(code, f"no progress within {limit:g} s in phase {self.phase}")
 
     def _deadline(self) -> tuple[float, str]:
         limits = self.door.limits
@@ -302,18 +302,23 @@ class IngestProtocol(Protocol):
         self._report(code, "refused at accept")
         self._abort()
 
+    @property
+    def phase(self) -> str:
+        """How far the peer got: tls, handshake, connect, command, publish or play."""
+        return self._phase if self._phase in ("tls", "handshake") else self.rtmp.phase
+
     def _report(self, code: str, text: str) -> None:
         door = self.door
         door.refused[code] += 1
         door.deciders.emit(
-            ConnectionRefused(connection_id=self.connection_id, peer=self.peer, phase=self._phase, code=code)
+            ConnectionRefused(connection_id=self.connection_id, peer=self.peer, phase=self.phase, code=code)
         )
         if door.lines.allow((self.peer, code), self._seconds()):
             door.log.warn(
                 "connection {connection_id} from {peer} closed in phase {phase} after {bytes_in} bytes: {code}: {text}",
                 connection_id=self.connection_id,
                 peer=self.peer,
-                phase=self._phase,
+                phase=self.phase,
                 bytes_in=self._bytes_in,
                 code=code,
                 text=text,

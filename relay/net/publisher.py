@@ -103,7 +103,13 @@ class Publisher:
         name = decision.stream_name
         if not is_public_name(name):
             return "name.bad", "a plugin allowed a bad stream name", "Publishing refused: bad stream name."
-        if not await self._is_free(decision):
+        free = await self._is_free(decision)
+        if free and not self._gone:
+            if not await self._my_turn(decision):
+                public = "This encoder reconnects too often; wait some seconds."
+                return "limit.publish_rate", f"feed {decision.feed} of {name} is taken too often", public
+            free = await self._is_free(decision)  # somebody may have come while we waited
+        if not free:
             public = "Another encoder is live with this key."
             return "publish.busy", f"feed {decision.feed} of {name} is in use", public
         if self._gone:
@@ -117,6 +123,14 @@ class Publisher:
             return code, "too many publishers", "The relay is full: too many encoders are connected."
         self._start(decision)
         return None
+
+    async def _my_turn(self, decision: Allow) -> bool:
+        """Wait as long as this feed has to after its last publishes; False when that is too long."""
+        clock = self._door.clock
+        wait = self._door.turnstile.wait_s(decision.stream_name, decision.feed, clock.seconds())
+        if wait:
+            await deferLater(clock, wait)
+        return wait is not None
 
     def _current(self, decision: Allow) -> Feed | None:
         stream = self._door.registry.get(decision.stream_name)
