@@ -77,7 +77,8 @@ def log_report(log: Logger, stream: str, report: Report) -> None:
         case HealthChanged(level=Level.GOOD):
             log.info("feed {feed} of stream {stream} is well again", feed=report.feed, stream=stream)
         case HealthChanged():
-            log.warn(
+            log_line = log.warn if report.level > Level.SUSPECT else log.info  # a slide that is shown looks frozen
+            log_line(
                 "feed {feed} of stream {stream} is {health}: {trigger}{numbers}",
                 feed=report.feed,
                 stream=stream,

@@ -13,17 +13,15 @@ turns them into rates when somebody asks.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
 
 from relay.media.packets import MediaKind, Packet, Role
-from relay.media.timeline import Timeline
 from relay.media.tracks import TrackTable
+from relay.stream.counters import MAX_STEP_MS, STILL_BYTES, FeedCounters
 from relay.stream.gop import lead_video
 from relay.stream.judge import Judge
+from relay.stream.owners import FeedOwner, Peers
 from relay.stream.policy import FailoverOptions
 from relay.stream.splice import Splice
 from relay.stream.standby import Arrived, StandbyRing
@@ -32,27 +30,6 @@ from relay.stream.tracksets import only_adds
 AUDIO = MediaKind.AUDIO
 VIDEO = MediaKind.VIDEO
 FRAME = Role.FRAME
-
-WINDOW_S = 5.0
-"""Rates are averages over this long: two GOPs of the usual 2 s, so that keyframes do not make them jump."""
-
-VIDEO_STEP_MS = 33
-"""Distance of pictures assumed while there was only one."""
-
-AUDIO_STEP_MS = 23
-"""Distance of audio frames assumed while there was only one: 1024 samples at 44.1 kHz."""
-
-MAX_STEP_MS = 100
-"""Largest distance to the newest frame at a cut. A longer step is a gap in the feed, not its frame interval."""
-
-SAMPLE_S = 0.25
-"""Closest spacing of the samples kept, so that an eager observer cannot make us keep many."""
-
-STILL_BYTES = 200
-"""A picture that is not a keyframe and no larger than this shows no change (reliability.md 3.3 rule 2)."""
-
-SLOW_STEPS = 4096
-"""Long frame intervals remembered for the judge."""
 
 
 class FeedState(Enum):
@@ -69,76 +46,8 @@ class FeedState(Enum):
     ENDED = "ended"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeedHealth:
-    """How a feed does. Rates are averages of the last seconds, the rest is accumulated or the latest value."""
-
-    bitrate_kbps: float
-    fps: float
-    keyframe_interval_ms: int | None
-    last_packet_age_ms: int | None
-    bytes_total: int
-    packets_total: int
-    video_frames_total: int
-    audio_frames_total: int
-    cut_packets_total: int
-    """Packets left out because they lay before the cut."""
-    timeline_resets: int
-    timestamps_clamped: int
-
-
-class FeedOwner(Protocol):
-    """The stream as its feeds see it."""
-
-    def publish(self, packet: Packet) -> None:
-        """Take a packet of a feed on air, in stream time."""
-        ...
-
-    def start_found(self, feed: Feed, now: float) -> None:
-        """Put the armed *feed* on air: it has a place to start."""
-        ...
-
-    def caught_up(self, feed: Feed) -> None:
-        """*feed* was put on air behind its own time and is at its end now."""
-        ...
-
-    def feed_ended(self, feed: Feed, reason: str, now: float) -> None:
-        """Forget *feed*."""
-        ...
-
-
-class Peers(Protocol):
-    """Where feeds that may carry the same frames are compared; see `relay.stream.merge`."""
-
-    @property
-    def next_dts(self) -> int:
-        """Stream time after all that was published."""
-        ...
-
-    @property
-    def last_dts(self) -> int:
-        """Stream time of the newest frame that was published."""
-        ...
-
-    def compare(self, feed: Feed, packet: Packet) -> None:
-        """Look at a keyframe of *feed*, in the feed's own time."""
-        ...
-
-    def note(self, packet: Packet) -> None:
-        """Remember a frame that was published, in stream time."""
-        ...
-
-    def admit(self, feed: Feed, packet: Packet) -> bool:
-        """Whether a frame of a merged feed, in stream time, is the first copy."""
-        ...
-
-    def admit_other(self, feed: Feed, packet: Packet) -> bool:
-        """The same for what is not a frame."""
-        ...
-
-
-class Feed:
-    """One publisher of a stream.
+class Feed(FeedCounters):
+    """One publisher of a stream; what it counts is in its base.
 
     Attributes:
         name: ``primary``, ``backup``, ...
@@ -146,12 +55,6 @@ class Feed:
         state: see `FeedState`; changed by the stream only.
         table: the feed's own tracks and headers.
         judge: whether it is fit to be seen.
-        opened_at: when it was opened.
-        last_packet_at, last_video_at, last_audio_at, last_keyframe_at: when the newest arrived; None before the first.
-        keyframe_interval_ms: distance of the last two keyframes of video track 0; None before there were two.
-        longest_gop_ms: the longest such distance so far.
-        moving_frames_total: pictures other than keyframes of more than `STILL_BYTES`.
-        slow_steps: frame intervals that matter to the judge's threshold, with their arrival.
         offset: stream time minus the feed's own time, while it is on air.
         peers: where it is compared with other feeds; None while there is nothing to compare.
     """
@@ -166,48 +69,27 @@ class Feed:
         settle_ms: int = 1000,
         options: FailoverOptions | None = None,
     ) -> None:
+        options = options or FailoverOptions()
+        super().__init__(now, slow_ms=max(options.video_stall_ms // 4, 1))
         self.name = name
         self.priority = priority
         self.state = FeedState.STANDBY
         self.table = TrackTable()
-        self.opened_at = now
-        self.last_packet_at: float | None = None
-        self.last_video_at: float | None = None
-        self.last_audio_at: float | None = None
-        self.last_keyframe_at: float | None = None
-        self.bytes_total = 0
-        self.packets_total = 0
-        self.video_frames_total = 0
-        self.audio_frames_total = 0
-        self.cut_packets_total = 0
-        self.keyframes_total = 0
-        self.moving_frames_total = 0
-        self.keyframe_interval_ms: int | None = None
-        self.longest_gop_ms = 0
-        self.slow_steps: deque[tuple[float, int]] = deque(maxlen=SLOW_STEPS)
         self.offset = 0
         self.peers: Peers | None = None
-        options = options or FailoverOptions()
         self.judge = Judge(self, options)
-        self._slow_ms = max(options.video_stall_ms // 4, 1)
         self._owner = owner
         self._publish = owner.publish
-        self._timeline = Timeline()
         self._settle_ms = settle_ms
         self._live = False
         self._merging = False
         self._over = False
         self._cut = 0
-        # In the time of the feed itself: its first frame, its newest picture, sound and keyframe, and their last steps.
-        self._first = self._video = self._audio = self._key = -1
-        self._video_step = VIDEO_STEP_MS
-        self._audio_step = AUDIO_STEP_MS
         self._ring = StandbyRing()
         self._splice: Splice | None = None
         self._aired: dict[MediaKind, int] = {}
         self._aired_at = now
         self._take: Callable[[Packet, float], None] = self._stand
-        self._samples: deque[tuple[float, int, int]] = deque([(now, 0, 0)])
 
     def push(self, packet: Packet, now: float) -> None:
         """Take *packet* as the demuxer made it, wire timestamp included."""
@@ -296,21 +178,6 @@ class Feed:
         return self.opened_at if last_at is None else last_at
 
     @property
-    def newest_ms(self) -> int:
-        """The newest frame in the feed's own time."""
-        return max(self._video, self._audio)
-
-    @property
-    def skew_ms(self) -> int:
-        """How far sound is ahead of the picture."""
-        return self._audio - self._video if self._audio >= 0 and self._video >= 0 else 0
-
-    @property
-    def resets(self) -> int:
-        """How often its clock was replaced."""
-        return self._timeline.resets
-
-    @property
     def catching_up(self) -> bool:
         """Whether it is on air behind its own time."""
         return self._splice is not None
@@ -319,11 +186,6 @@ class Feed:
     def can_start(self) -> bool:
         """Whether it can be put on air at once."""
         return bool(self._ring) and self._settled
-
-    @property
-    def step_ms(self) -> int:
-        """Its frame interval, or what is assumed."""
-        return min(self._video_step, MAX_STEP_MS)
 
     @property
     def merging(self) -> bool:
@@ -410,7 +272,6 @@ class Feed:
             self._replay(splice.due(now))
             if not splice and self._splice is splice:
                 self.go_straight()
-                self._owner.caught_up(self)
 
     def flush(self) -> None:
         """Publish all that waits: nothing will follow it."""
@@ -536,39 +397,6 @@ class Feed:
             if not only_adds(before, after):
                 self._ring.clear()
             self._ring.follow(lead_video(after))
-
-    def _note_keyframe(self, dts: int, now: float) -> None:
-        if self._key >= 0:
-            self.keyframe_interval_ms = dts - self._key
-            self.longest_gop_ms = max(self.longest_gop_ms, self.keyframe_interval_ms)
-        self._key = dts
-        self.last_keyframe_at = now
-        self.keyframes_total += 1
-
-    # Health for people.
-
-    def sample(self, now: float) -> FeedHealth:
-        """Return how the feed does; meant to be called about once a second."""
-        samples = self._samples
-        while len(samples) > 1 and samples[1][0] <= now - WINDOW_S:
-            samples.popleft()
-        since, nbytes, frames = samples[0]
-        span = now - since
-        if now - samples[-1][0] >= SAMPLE_S:
-            samples.append((now, self.bytes_total, self.video_frames_total))
-        return FeedHealth(
-            bitrate_kbps=(self.bytes_total - nbytes) * 8 / 1000 / span if span > 0 else 0.0,
-            fps=(self.video_frames_total - frames) / span if span > 0 else 0.0,
-            keyframe_interval_ms=self.keyframe_interval_ms,
-            last_packet_age_ms=None if self.last_packet_at is None else round((now - self.last_packet_at) * 1000),
-            bytes_total=self.bytes_total,
-            packets_total=self.packets_total,
-            video_frames_total=self.video_frames_total,
-            audio_frames_total=self.audio_frames_total,
-            cut_packets_total=self.cut_packets_total,
-            timeline_resets=self._timeline.resets,
-            timestamps_clamped=self._timeline.clamped,
-        )
 
 
 def _drop(packet: Packet, now: float) -> None:

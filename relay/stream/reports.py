@@ -7,6 +7,15 @@ from dataclasses import dataclass
 from relay.stream.judge import Fault, Level
 
 
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a feed goes on air."""
+
+    reason: str
+    fault: Fault | None = None
+    automatic: bool = True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Switched:
     """Another feed is on air.

@@ -1,0 +1,56 @@
+"""What a feed needs of the stream it belongs to, and of the place where it is compared with others. Protocols only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from relay.media.packets import Packet
+
+if TYPE_CHECKING:
+    from relay.stream.feeds import Feed
+
+
+class FeedOwner(Protocol):
+    """The stream as its feeds see it."""
+
+    def publish(self, packet: Packet) -> None:
+        """Take a packet of a feed on air, in stream time."""
+        ...
+
+    def start_found(self, feed: Feed, now: float) -> None:
+        """Put the armed *feed* on air: it has a place to start."""
+        ...
+
+    def feed_ended(self, feed: Feed, reason: str, now: float) -> None:
+        """Forget *feed*."""
+        ...
+
+
+class Peers(Protocol):
+    """Where feeds that may carry the same frames are compared; see `relay.stream.merge`."""
+
+    @property
+    def next_dts(self) -> int:
+        """Stream time after all that was published."""
+        ...
+
+    @property
+    def last_dts(self) -> int:
+        """Stream time of the newest frame that was published."""
+        ...
+
+    def compare(self, feed: Feed, packet: Packet) -> None:
+        """Look at a keyframe of *feed*, in the feed's own time."""
+        ...
+
+    def note(self, packet: Packet) -> None:
+        """Remember a frame that was published, in stream time."""
+        ...
+
+    def admit(self, feed: Feed, packet: Packet) -> bool:
+        """Whether a frame of a merged feed, in stream time, is the first copy."""
+        ...
+
+    def admit_other(self, feed: Feed, packet: Packet) -> bool:
+        """The same for what is not a frame."""
+        ...
