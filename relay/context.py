@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, S
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Generic, Protocol
+from typing import Generic, Literal, Protocol
 
 from typing_extensions import TypeVar
 
@@ -24,11 +24,16 @@ from relay.errors import ConfigError
 from relay.events import Event
 from relay.hookspecs import StreamInfo
 from relay.secret import Secret
+from relay.stream.judge import Fault, Level
 from relay.stream.sinks import Sink
 
 Network = IPv4Network | IPv6Network
 
 StreamConfigT = TypeVar("StreamConfigT", bound=ConfigModel, default=ConfigModel)
+
+
+FaultLevel = Literal["suspect", "bad", "dead"]
+"""How bad a fault is: it can still be watched, something is missing, there is nothing to see."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +163,7 @@ class Context(Generic[StreamConfigT]):
     run_in_background: Background
     _push: Push | None = None
     _control_targets: Callable[[TargetControl], None] | None = None
+    _opine: Callable[[str, str, str, Fault | None], bool] | None = None
     _resolve: Callable[[str], Deferred[Sequence[str]]] | None = None
     _stream_configs: Mapping[str, StreamConfigT] = field(default_factory=dict)
     _declared: frozenset[str] = frozenset()
@@ -191,6 +197,28 @@ class Context(Generic[StreamConfigT]):
     async def resolve(self, host: str) -> Sequence[str]:
         """Return the addresses of a host name, on the relay's own threads for DNS; empty when it has none."""
         return [] if self._resolve is None else await self._resolve(host)
+
+    def report_fault(
+        self,
+        stream: str,
+        feed: str,
+        trigger: str,
+        *,
+        level: FaultLevel = "suspect",
+        measured: float = 0.0,
+        threshold: float = 0.0,
+        unit: str = "",
+    ) -> bool:
+        """Say that something is wrong with a feed that only a decoder can see, such as a black picture or silence.
+
+        It counts like the relay's own triggers, as ``PLUGIN.TRIGGER``, until `clear_fault`. False: no such feed now.
+        """
+        fault = Fault(f"{self.name}.{trigger}", Level[level.upper()], measured, threshold, unit)
+        return self._opine is not None and self._opine(stream, feed, fault.trigger, fault)
+
+    def clear_fault(self, stream: str, feed: str, trigger: str) -> bool:
+        """Take back what `report_fault` said. False: there is no such feed now."""
+        return self._opine is not None and self._opine(stream, feed, f"{self.name}.{trigger}", None)
 
     def push(self, stream: str, targets: Sequence[PushTarget], *, merge_ms: int = 0) -> PushSink:
         """Open RTMP pushes of *stream* to *targets*: each lives its own life, what they share is made once.

@@ -41,6 +41,7 @@ from relay.log import RateLimited
 from relay.pluginfind import PluginClass, installed_plugins, new_plugin_manager
 from relay.plugintables import Installed, PluginTables, plugin_problem, read_tables, resolve_secrets
 from relay.rtmp.names import is_public_name
+from relay.stream.judge import Fault
 from relay.stream.sinks import Sink
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class PluginHost:
         streams: Mapping[str, StreamInfo] | None = None,
         push: Push | None = None,
         resolve: Callable[[str], Deferred[Sequence[str]]] | None = None,
+        opine: Callable[[str, str, str, Fault | None], bool] | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """Import, validate and build every configured plugin; raise ConfigFileError with everything that is wrong."""
@@ -119,6 +121,7 @@ class PluginHost:
         self._wall_clock = wall_clock
         self._streams = streams if streams is not None else {}
         self._push = push
+        self._opine = opine
         self._resolve = resolve
         self.target_control: TargetControl | None = None
         self.target_plugin = ""
@@ -176,6 +179,7 @@ class PluginHost:
             run_in_background=run,
             _push=self._push,
             _resolve=self._resolve,
+            _opine=self._opine,
             _control_targets=partial(self._control_targets, plugin),
             _stream_configs=table.stream_configs,
             _declared=frozenset(config.streams),

@@ -44,6 +44,7 @@ from relay.net.pushgroup import PushGroup
 from relay.net.reporting import event_of, log_report
 from relay.net.watch import Watch
 from relay.pluginhost import PluginHost
+from relay.stream.judge import Fault
 from relay.stream.policy import FailoverOptions
 from relay.stream.registry import Registry
 from relay.stream.reports import Report
@@ -102,7 +103,12 @@ class RelayService(MultiService):
             queue_ms=limits.queue_ms,
         )
         self.host = PluginHost(
-            config, clock=reactor, streams=self._infos, push=self._push, resolve=partial(resolve, reactor)
+            config,
+            clock=reactor,
+            streams=self._infos,
+            push=self._push,
+            resolve=partial(resolve, reactor),
+            opine=self._opine,
         )
         self.door = Door(
             clock=reactor,
@@ -171,6 +177,14 @@ class RelayService(MultiService):
         group = PushGroup(self._tools, self._flushers[merge_ms], stream, targets)
         self._groups.setdefault(stream, []).append(group)
         return group
+
+    def _opine(self, stream: str, feed: str, trigger: str, fault: Fault | None) -> bool:
+        """Add what a plugin found out about a feed to what its judge knows."""
+        found = self.registry.get(stream)
+        judged = None if found is None else found.find_feed(feed)
+        if judged is not None:
+            judged.judge.opine(trigger, fault)
+        return judged is not None
 
     def _emit(self, event: Event) -> None:
         self.host.emit(event)
