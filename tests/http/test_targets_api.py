@@ -162,7 +162,7 @@ def test_a_stream_with_slashes_is_one_segment(relay: Relay) -> None:
         ([], "body.invalid"),
         (b'{"url": 1, "url": 2}', "body.json"),
     ],
-    ids=str,
+    ids=repr,
 )
 def test_what_is_wrong_with_a_target_is_said_without_its_key(relay: Relay, body: object, code: str) -> None:
     answer = relay.ask("PUT", "stage/targets/new", body)
