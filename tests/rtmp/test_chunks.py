@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from itertools import product
 from pathlib import Path
 
 import pytest
 
+from relay.rtmp.aggregate import AGGREGATE, MAX_TAGS, unpack
 from relay.rtmp.chunks import ChunkReader
 from relay.rtmp.errors import RemoteProtocolError
 from relay.rtmp.events import Message
@@ -516,3 +518,15 @@ def test_a_large_message_in_many_pieces_arrives_once(chunk_size: int, piece: int
     found = [m for at in range(0, len(wire), piece) for m in target.receive(wire[at : at + piece], 0.0)]
 
     assert [m.payload for m in found] == [body]
+
+
+@pytest.mark.parametrize(("tags", "fits"), [(MAX_TAGS - 1, True), (MAX_TAGS, True), (MAX_TAGS + 1, False)])
+def test_an_aggregate_holds_so_many_messages_and_no_more(tags: int, fits: bool) -> None:
+    empty = bytes((8,)) + bytes(10) + bytes(4)
+    aggregate = Message(AGGREGATE, 0, 1, 6, empty * tags)
+
+    if fits:
+        assert unpack(aggregate, Counter()) == []
+    else:
+        with pytest.raises(RemoteProtocolError, match=r"msg\.aggregate"):
+            unpack(aggregate, Counter())
