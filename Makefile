@@ -47,8 +47,8 @@ demo: $(VENV)/.installed-ffmpeg ## start the relay and a synthetic encoder (no c
 test: $(VENV)/.installed-dev ## run every test
 	$(BIN)/python -bb -m pytest $(ARGS)
 
-soak: $(VENV)/.installed-dev ## run the slow tests at full length
-	RELAY_SOAK=1 $(BIN)/python -bb -m pytest -m slow $(ARGS)
+soak: $(VENV)/.installed-dev ## run the tests between real programs at full length (about ten minutes)
+	RELAY_LONG=1 RELAY_SOAK=1 $(BIN)/python -bb -m pytest tests/integration $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff, its formatter, and the floors
 	$(BIN)/ruff check
