@@ -22,7 +22,7 @@ from __future__ import annotations
 from relay.config import TEMPLATE, is_loopback
 from relay.config_file import ConfigModel
 from relay.config_lines import show_path
-from relay.context import Background, Context, Push, PushSink, PushTarget, TargetControl, TargetPlan
+from relay.context import BACKUP_SUFFIX, Background, Context, Push, PushSink, PushTarget, TargetControl, TargetPlan
 from relay.decisions import Allow, Decision, Deny, PlayRequest, PublishRequest
 from relay.errors import ConfigError, DestinationError, PluginError, RelayError
 from relay.events import (
@@ -58,6 +58,7 @@ from relay.stream.sinks import Sink
 
 __all__ = [
     "API_VERSION",
+    "BACKUP_SUFFIX",
     "TEMPLATE",
     "AddressPolicy",
     "Allow",

@@ -35,6 +35,9 @@ StreamConfigT = TypeVar("StreamConfigT", bound=ConfigModel, default=ConfigModel)
 FaultLevel = Literal["suspect", "bad", "dead"]
 """How bad a fault is: it can still be watched, something is missing, there is nothing to see."""
 
+BACKUP_SUFFIX = ".backup"
+"""What the push to the second address of a target is called when both are pushed to."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushTarget:
@@ -50,7 +53,12 @@ class PushTarget:
     ca_file: Path | None = None
     allow_networks: Sequence[Network] | None = None
     retry_s: float = 0.0
-    """Least seconds between two attempts, for platforms that punish haste."""
+    """Least seconds between two attempts at an address, for platforms that punish haste."""
+    backup_url: str | None = None
+    """A second address for the same key."""
+    backup_mode: Literal["failover", "both"] = "failover"
+    """Use it while *url* does not work, or push the same to both: then it is a push of its own, named with
+    `BACKUP_SUFFIX`, that lives and dies with the target."""
 
 
 class PushSink(Sink, Protocol):

@@ -228,7 +228,7 @@ class RelayViews:
             since=self._wall_clock() - (now - push.since),
             reason=push.reason,
             detail=push.detail,
-            destination=push.place.url.display,
+            destination=push.url.display,
             attempts=push.attempts,
             bytes_sent=push.bytes_sent,
             bytes_acked=push.bytes_acked,

@@ -17,7 +17,7 @@ from relay.api import TEMPLATE, AddressPolicy, ConfigError, ConfigModel, Context
 from .branch import Tools
 from .ingests import IngestLists
 from .live import StreamTargets, display_of
-from .options import ApiTarget, Target, TargetOptions, Targets, Wanted
+from .options import ApiTarget, Target, TargetOptions, Targets, Wanted, clash
 
 MAX_TARGETS = 10_000
 """Targets in all, beyond which the API adds none: a memory bound. A configuration file holds half as many."""
@@ -104,6 +104,8 @@ class TargetBook:
             ca_file=wanted.ca_file,
             allow_networks=self._networks if checked else None,
             retry_s=wanted.preset.retry_s,
+            backup_url=wanted.options.backup,
+            backup_mode=wanted.options.backup_mode or "failover",
         )
 
     # The API.
@@ -130,13 +132,16 @@ class TargetBook:
         """Let there be this target."""
         if not isinstance(options, TargetOptions):
             raise ConfigError("", "not the options of a target")
-        trusted = options.url is None or self._is_known(stream, name, options.url)
+        trusted = self._is_known(stream, name, options)
         if not trusted:
-            await self._check_address(options)
+            for url in filter(None, (options.url, options.backup_url)):
+                await self._check_address(url)
         options.key.resolve()  # from now on the log hides it
         known = self._of(stream)
         if name not in known and sum(map(len, self._wanted.values())) >= MAX_TARGETS:
             raise ConfigError("", f"there are {MAX_TARGETS} targets already")
+        if clash({**{one.name: one.options for one in known.values()}, name: options}) is not None:
+            raise ConfigError("", "the push to a second address would be called as another target is")
         self._want(stream, name, Wanted(name=name, options=options, trusted=trusted, by="api"))
 
     def delete(self, stream: str, name: str) -> None:
@@ -186,15 +191,15 @@ class TargetBook:
 
     # Addresses.
 
-    def _is_known(self, stream: str, name: str, url: str) -> bool:
-        """Whether the operator wrote this very address for this target: then only its key is new."""
+    def _is_known(self, stream: str, name: str, options: TargetOptions) -> bool:
+        """Whether every address is a preset's, or the operator wrote it for this target: then only its key is new."""
         target = self._configured(stream).get(name)
-        return target is not None and target.url == url
+        own = {None} if target is None else {None, target.url, target.backup_url}
+        return {options.url, options.backup_url} <= own
 
-    async def _check_address(self, options: TargetOptions) -> None:
+    async def _check_address(self, url: str) -> None:
         """Refuse an address that is not public, as far as it is known by now. Raises ConfigError."""
-        assert options.url is not None  # noqa: S101 - the caller saw to it
-        host = parse_url(options.url).host
+        host = parse_url(url).host
         policy = AddressPolicy(self._networks)
         try:
             ip_address(host)

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from relay.api import ConfigError, ConfigModel, SecretRef, Tailoring, is_public_name, parse_url
+from relay.api import BACKUP_SUFFIX, ConfigError, ConfigModel, SecretRef, Tailoring, is_public_name, parse_url
 
 from .presets import Preset, find_preset, presets
 
@@ -36,6 +36,11 @@ class TargetOptions(ConfigModel):
     """``rtmp://HOST[:PORT]/APP`` or ``rtmps://HOST[:PORT]/APP``, without the key; wins over the preset's address."""
     key: SecretRef
     """The stream key the platform gives, exactly as it is."""
+    backup_url: str | None = None
+    """A second address for the same key; wins over the preset's, which is used only if `backup_mode` is written."""
+    backup_mode: Literal["failover", "both"] | None = None
+    """``failover``, the default with `backup_url`: use it while the first address does not work. ``both``: push the
+    same to both all the time."""
     enabled: bool = True
     """Whether to push when the stream is live."""
     audio_track: TrackId | None = None
@@ -62,7 +67,7 @@ class TargetOptions(ConfigModel):
             raise ValueError(f"no preset of this name{hint}")
         return name
 
-    @field_validator("url")
+    @field_validator("url", "backup_url")
     @classmethod
     def _check_url(cls, url: str | None) -> str | None:
         if url is not None:
@@ -79,6 +84,21 @@ class TargetOptions(ConfigModel):
         if self.url is None and find_preset(self.preset).url is None:
             raise ValueError(f"the preset {self.preset} has no address of its own; write url as the platform gives it")
         return self
+
+    @model_validator(mode="after")
+    def _check_backup(self) -> TargetOptions:
+        if self.backup_mode is not None and self.backup is None:
+            raise ValueError("backup_mode needs backup_url, or a preset that has a second address")
+        if self.backup is not None and self.backup == (self.url or find_preset(self.preset).url):
+            raise ValueError("backup_url is the first address again")
+        return self
+
+    @property
+    def backup(self) -> str | None:
+        """The second address, if one is used."""
+        if self.backup_url is not None or self.backup_mode is None:
+            return self.backup_url
+        return find_preset(self.preset).backup_url
 
 
 class Target(TargetOptions):
@@ -112,12 +132,21 @@ class Targets(ConfigModel):
         for name in self.by_name:
             if not is_public_name(name) or "/" in name or len(name) > MAX_NAME:
                 raise ValueError(f"a target's name has A-Z a-z 0-9 _ . - and up to {MAX_NAME} characters")
+        twice = clash(self.by_name)
+        if twice is not None:
+            raise ValueError(f"{twice} is what the push to the second address of another target is called")
         return self
 
     @property
     def by_name(self) -> Mapping[str, Target]:
         """Every target, in the order of the file."""
         return self.__pydantic_extra__
+
+
+def clash(targets: Mapping[str, TargetOptions]) -> str | None:
+    """Return the name of a target that is also what the backup of another one is called."""
+    backups = (name + BACKUP_SUFFIX for name, target in targets.items() if target.backup_mode == "both")
+    return next((name for name in backups if name in targets), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

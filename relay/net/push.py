@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import DNSLookupError
 from twisted.internet.error import TimeoutError as ConnectTimeout
-from twisted.internet.interfaces import IAddress, IDelayedCall
+from twisted.internet.interfaces import IAddress, IDelayedCall, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -25,11 +25,13 @@ from relay.events import Event, TargetStateChanged
 from relay.log import clean_line
 from relay.media.packets import Packet, TrackSet
 from relay.net.addresses import AddressPolicy
-from relay.net.backoff import QUICK, SLOW, Backoff
+from relay.net.backoff import QUICK, SLOW
 from relay.net.endpoints import ADDRESS_REFUSED, RtmpUrl, endpoint_for
 from relay.net.failures import bad_certificate, classify
 from relay.net.lanes import Lanes
+from relay.net.probe import ProbeLink, ReturnProbe
 from relay.net.pushlink import PushLink
+from relay.net.turns import Turns
 from relay.net.watch import Watch
 from relay.rtmp.client import ClientConnection
 from relay.secret import Redactor, Secret, redact_urls
@@ -62,6 +64,8 @@ class PushPlace:
 
     url: RtmpUrl
     key: Secret
+    backup: RtmpUrl | None = None
+    """Where to push instead while *url* does not work."""
     ca_file: Path | None = None
     policy: AddressPolicy | None = None
     """Which addresses the host may have; None when the operator wrote it into the configuration file."""
@@ -125,11 +129,19 @@ class RtmpPush:
         self._link: PushLink | None = None
         self._pending: Deferred[Any] | None = None
         self._retry: IDelayedCall | None = None
-        self._backoff = Backoff(tools.uniform)
+        self._limit: IDelayedCall | None = None
+        self._urls = (place.url,) if place.backup is None else (place.url, place.backup)
+        self._turns = Turns(len(self._urls), tools.uniform, retry_s=place.retry_s)
+        self._probe = ReturnProbe(tools.reactor, self._prepare_probe, self._primary_answers)
         self._certificate_error = 0
-        self._secrets = Redactor([place.key, *place.url.secrets])
+        self._secrets = Redactor([place.key, *(secret for url in self._urls for secret in url.secrets)])
         self._live_since = 0.0
         self._closed = False
+
+    @property
+    def url(self) -> RtmpUrl:
+        """The address that is tried or used now."""
+        return self._urls[self._turns.current]
 
     @property
     def bytes_sent(self) -> int:
@@ -159,6 +171,8 @@ class RtmpPush:
     def close(self) -> Deferred[None]:
         """Send what waits, unpublish, close; fires when the connection is gone."""
         self._closed = True
+        self._probe.stop()
+        self._unlimit()
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
@@ -183,15 +197,11 @@ class RtmpPush:
         self.attempts += 1
         self._certificate_error = 0
         self._set(TargetState.CONNECTING, "", "")
+        limit = self._turns.begin(self._tools.reactor.seconds())
+        if limit is not None:
+            self._limit = self._tools.reactor.callLater(limit, self._took_too_long)
         try:
-            endpoint = endpoint_for(
-                self._tools.reactor,
-                self.place.url,
-                ca_file=self.place.ca_file,
-                timeout_s=CONNECT_S,
-                policy=self.place.policy,
-                on_bad_certificate=self._note_certificate,
-            )
+            endpoint = self._endpoint(self.url, self._note_certificate)
         except ConfigError as error:
             self._failed(DestinationError("tls", error.message))
             return
@@ -199,26 +209,34 @@ class RtmpPush:
         self._pending.addTimeout(CONNECT_S, self._tools.reactor, onTimeoutCancel=_timed_out)
         self._pending.addCallbacks(self._connected, self._not_connected)
 
+    def _endpoint(self, url: RtmpUrl, on_bad_certificate: Callable[[int], None]) -> IStreamClientEndpoint:
+        """Return how to connect to *url*. Raises ConfigError."""
+        return endpoint_for(
+            self._tools.reactor,
+            url,
+            ca_file=self.place.ca_file,
+            timeout_s=CONNECT_S,
+            policy=self.place.policy,
+            on_bad_certificate=on_bad_certificate,
+        )
+
+    def _rtmp(self, url: RtmpUrl) -> ClientConnection:
+        return ClientConnection(
+            role="publish", app=url.app.reveal(), tc_url=url.tc_url, name=self.place.key, random=PushLink.random
+        )
+
     def _note_certificate(self, number: int) -> None:
         self._certificate_error = number
 
     def _build_link(self) -> PushLink:
-        place = self.place
-        rtmp = ClientConnection(
-            role="publish",
-            app=place.url.app.reveal(),
-            tc_url=place.url.tc_url,
-            name=place.key,
-            random=PushLink.random,
-        )
         tools = self._tools
         self._link = link = PushLink(
             self,
-            rtmp,
+            self._rtmp(self.url),
             self.outbox,
             self._lanes,
             seconds=tools.reactor.seconds,
-            tls=place.url.tls,
+            tls=self.url.tls,
         )
         tools.watch.add(link)
         return link
@@ -227,15 +245,38 @@ class RtmpPush:
         self._pending = None
 
     def _not_connected(self, failure: Failure) -> None:
+        if self._pending is None:
+            return  # we gave it up
         self._pending = None
         if not self._closed and self._link is None:
-            self._failed(classify(failure, phase="connect", tls=self.place.url.tls))
+            self._failed(classify(failure, phase="connect", tls=self.url.tls))
+
+    def _took_too_long(self) -> None:
+        """It is the other address's turn."""
+        self._limit = None
+        pending, self._pending = self._pending, None
+        if self._link is not None:
+            self._link.fail(DestinationError("handshake", f"no publish accepted in time, {self._link.phase}"))
+        elif pending is not None:
+            pending.cancel()
+            self._failed(DestinationError("unreachable", "no answer in time; the other address is tried"))
+
+    def _unlimit(self) -> None:
+        limit, self._limit = self._limit, None
+        if limit is not None:
+            limit.cancel()
 
     def link_live(self, link: PushLink) -> None:
         """The destination accepted: the outbox starts again at a keyframe with its opening."""
         self._live_since = self._tools.reactor.seconds()
+        self._unlimit()
+        self._turns.accepted()
         self.outbox.restart()
-        self._set(TargetState.LIVE, "", "")
+        if self._turns.current == 0:
+            self._set(TargetState.LIVE, "", "")
+        else:
+            self._set(TargetState.LIVE, "backup", "on the backup address")
+            self._probe.start()
 
     def link_fell_in(self, link: PushLink) -> None:
         """Packets come through a lane."""
@@ -252,18 +293,30 @@ class RtmpPush:
         self._owner.in_step(self, False)
         if self._link is link:
             self._link = None
-        if link.live:
-            self._backoff.lived(self._tools.reactor.seconds() - self._live_since)
         if not self._closed:
-            self._failed(error)
+            self._failed(error, lived_s=self._tools.reactor.seconds() - self._live_since if link.live else 0.0)
 
-    def _failed(self, error: DestinationError) -> None:
+    def _failed(self, error: DestinationError, *, lived_s: float = 0.0) -> None:
+        self._probe.stop()
+        self._unlimit()
         if error.reason == "tls" and self._certificate_error:
             error = bad_certificate(self._certificate_error)
         refused = error.reason in PERSON_NEEDED
-        wait = max(self._backoff.next_wait(SLOW if refused else QUICK), self.place.retry_s)
+        now = self._tools.reactor.seconds()
+        wait = self._turns.failed(SLOW if refused else QUICK, now, lived_s=lived_s)
         self._set(TargetState.REFUSED if refused else TargetState.BACKING_OFF, error.reason, self._safe(error.detail))
         self._retry = self._tools.reactor.callLater(wait, self._connect)
+
+    # The primary address while the backup is used.
+
+    def _prepare_probe(self) -> tuple[IStreamClientEndpoint, ProbeLink]:
+        url = self.place.url
+        return self._endpoint(url, lambda _: None), ProbeLink(self._rtmp(url), self._tools.reactor.seconds, tls=url.tls)
+
+    def _primary_answers(self) -> None:
+        """Stay: going back would be a break that nobody asked for. When the backup ends, the primary is next."""
+        self._turns.answers()
+        self.detail = "on the backup address; the primary answers again and is next"
 
     def _safe(self, detail: str) -> str:
         """Return what may be shown of *detail*: a server may repeat the key. Cut last, or half a key would stay."""
@@ -282,7 +335,7 @@ class RtmpPush:
             "target {target} of stream {stream} is {state}{why}; destination {destination}",
             target=self.name,
             stream=self.stream,
-            destination=self.place.url.display,
+            destination=self.url.display,
             state=state.value,
             reason=reason,
             why=f": {reason}, {detail}" if detail else "",

@@ -6,13 +6,13 @@ touches another: adding, removing, failing and closing are each target's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.defer import Deferred, DeferredList
 
-from relay.context import PushTarget
+from relay.context import BACKUP_SUFFIX, PushTarget
 from relay.media.packets import Packet, Role, TrackSet
 from relay.net.addresses import AddressPolicy
 from relay.net.endpoints import parse_url
@@ -30,6 +30,7 @@ class PushGroup:
         self._lanes = Lanes(flusher)
         self._tracks: TrackSet | None = None
         self._separate: dict[RtmpPush, None] = {}
+        self._names: dict[str, tuple[str, ...]] = {}
         self._leaving: dict[RtmpPush, Deferred[Any]] = {}
         self._bytes_before = 0
         self.targets: dict[str, RtmpPush] = {}
@@ -46,10 +47,17 @@ class PushGroup:
 
         Raises KeyError when there is a target of this name, ConfigError when its address is wrong.
         """
-        if target.name in self.targets:
-            raise KeyError(target.name)
-        push = RtmpPush(self._tools, self, self._lanes, stream=self._stream, name=target.name, place=place_of(target))
-        self.targets[target.name] = push
+        places = places_of(target)
+        for name in places:
+            if name in self.targets:
+                raise KeyError(name)
+        self._names[target.name] = tuple(places)
+        for name, place in places.items():
+            self._add(name, place)
+
+    def _add(self, name: str, place: PushPlace) -> None:
+        push = RtmpPush(self._tools, self, self._lanes, stream=self._stream, name=name, place=place)
+        self.targets[name] = push
         self._separate[push] = None
         if self._tracks is not None:
             push.outbox.begin_at_keyframe()
@@ -57,9 +65,10 @@ class PushGroup:
 
     def remove(self, name: str) -> Deferred[Any]:
         """Stop pushing to this target; fires when its connection is gone. A name that is not known is gone already."""
-        push = self.targets.pop(name, None)
-        if push is None:
-            return succeed(None)
+        leaving = [self._remove(self.targets.pop(one)) for one in self._names.pop(name, ())]
+        return leaving[0] if len(leaving) == 1 else DeferredList(leaving)
+
+    def _remove(self, push: RtmpPush) -> Deferred[Any]:
         self._separate.pop(push, None)
         closing = push.close()
         if closing.called:
@@ -97,12 +106,18 @@ class PushGroup:
         return DeferredList([*(target.close() for target in self.targets.values()), *self._leaving.values()])
 
 
-def place_of(target: PushTarget) -> PushPlace:
-    """Return where to push for *target*. Raises ConfigError when its address is wrong."""
-    return PushPlace(
+def places_of(target: PushTarget) -> Mapping[str, PushPlace]:
+    """Return where to push for *target*, by the names of what is shown. Raises ConfigError when an address is wrong."""
+    place = PushPlace(
         url=parse_url(target.url),
         key=target.key,
         ca_file=target.ca_file,
         policy=None if target.allow_networks is None else AddressPolicy(tuple(target.allow_networks)),
         retry_s=target.retry_s,
     )
+    if target.backup_url is None:
+        return {target.name: place}
+    backup = parse_url(target.backup_url, "backup_url")
+    if target.backup_mode == "failover":
+        return {target.name: replace(place, backup=backup)}
+    return {target.name: place, target.name + BACKUP_SUFFIX: replace(place, url=backup)}

@@ -111,6 +111,11 @@ class PushLink(TwistedProtocol):
         self.live = False
 
     @property
+    def phase(self) -> str:
+        """How far it got: tls, handshake, connect, publish, live."""
+        return self._phase
+
+    @property
     def in_step(self) -> bool:
         """Whether the packets come through a lane; otherwise they go to the outbox."""
         return self._lane is not None

@@ -74,6 +74,15 @@ class TestRestreamContract(PluginContract):
         ({"one": {**HERE, "delay_s": 901}}, "streams.stage.restream.one.delay_s"),
         ({"one": {**HERE, "silent_audio": "yes"}}, "streams.stage.restream.one.silent_audio"),
         ({"one": {**HERE, "ca_file": "/ca.pem"}}, "streams.stage.restream.one.ca_file"),
+        ({"one": {**HERE, "backup_url": "http://h/a"}}, "streams.stage.restream.one.backup_url"),
+        ({"one": {**HERE, "backup_url": HERE["url"]}}, "streams.stage.restream.one"),
+        ({"one": {**HERE, "backup_mode": "both"}}, "streams.stage.restream.one"),
+        ({"one": {"preset": "twitch", "key": "k", "backup_mode": "both"}}, "streams.stage.restream.one"),
+        ({"one": {**HERE, "backup_url": "rtmp://b/a", "backup_mode": "x"}}, "streams.stage.restream.one.backup_mode"),
+        (
+            {"one": {"preset": "youtube", "key": "k", "backup_mode": "both"}, "one.backup": HERE},
+            "streams.stage.restream",
+        ),
         ({"a b": HERE}, "streams.stage.restream"),
     )
 
@@ -232,6 +241,29 @@ def test_a_preset_brings_its_address_and_an_url_wins_over_it() -> None:
 
     assert relay.pushes.targets["tube"].url == "rtmps://a.rtmps.youtube.com:443/live2"
     assert relay.pushes.targets["near"].url == "rtmp://a.rtmp.youtube.com/live2"
+
+
+def test_a_presets_second_address_is_used_only_when_the_operator_says_how() -> None:
+    relay = Relay(
+        {
+            "stage": {
+                "plain": {"preset": "youtube", "key": "k1"},
+                "spare": {"preset": "youtube", "key": "k2", "backup_mode": "failover"},
+                "both": {"preset": "youtube", "key": "k3", "backup_mode": "both"},
+                "own": {**HERE, "backup_url": "rtmp://127.0.0.1:19351/live"},
+            }
+        }
+    )
+    relay.start()
+    second = "rtmps://b.rtmps.youtube.com:443/live2?backup=1"
+
+    found = {name: (target.backup_url, target.backup_mode) for name, target in relay.pushes.targets.items()}
+    assert found == {
+        "plain": (None, "failover"),
+        "spare": (second, "failover"),
+        "both": (second, "both"),
+        "own": ("rtmp://127.0.0.1:19351/live", "failover"),
+    }
 
 
 def test_equal_tailoring_shares_a_push_and_other_tailoring_does_not() -> None:
