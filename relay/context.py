@@ -35,6 +35,9 @@ StreamConfigT = TypeVar("StreamConfigT", bound=ConfigModel, default=ConfigModel)
 FaultLevel = Literal["suspect", "bad", "dead"]
 """How bad a fault is: it can still be watched, something is missing, there is nothing to see."""
 
+CloseStyle = Literal["clean", "abrupt"]
+"""Send what waits, unpublish, close; or break the connection off, so that the destination holds the broadcast."""
+
 BACKUP_SUFFIX = ".backup"
 """What the push to the second address of a target is called when both are pushed to."""
 
@@ -59,6 +62,10 @@ class PushTarget:
     backup_mode: Literal["failover", "both"] = "failover"
     """Use it while *url* does not work, or push the same to both: then it is a push of its own, named with
     `BACKUP_SUFFIX`, that lives and dies with the target."""
+    close: CloseStyle = "clean"
+    """How to leave when that was planned: the encoder said goodbye, or the target is removed."""
+    close_on_fault: CloseStyle = "clean"
+    """How to leave when the programme was lost."""
 
 
 class PushSink(Sink, Protocol):
@@ -69,6 +76,10 @@ class PushSink(Sink, Protocol):
 
         Raises KeyError when there is a target of this name, ConfigError when its address is wrong.
         """
+        ...
+
+    def stream_ending(self, reason: str, /) -> None:
+        """Note why the stream ends (`relay.stream.sinks.HearsReason`)."""
         ...
 
     def remove(self, name: str, /) -> Awaitable[object]:

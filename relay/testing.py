@@ -138,6 +138,11 @@ class RecordingPush(RecordingSink):
     """A push that records: *targets* are those it pushes to now."""
 
     targets: dict[str, PushTarget] = field(default_factory=dict)
+    ended: str = ""
+
+    def stream_ending(self, reason: str, /) -> None:
+        """Keep the reason of the stream's end."""
+        self.ended = reason
 
     def add(self, target: PushTarget, /) -> None:
         """Push to *target* too."""

@@ -106,6 +106,8 @@ class TargetBook:
             retry_s=wanted.preset.retry_s,
             backup_url=wanted.options.backup,
             backup_mode=wanted.options.backup_mode or "failover",
+            close=wanted.close,
+            close_on_fault=wanted.close_on_fault,
         )
 
     # The API.

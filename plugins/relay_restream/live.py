@@ -173,6 +173,11 @@ class StreamTargets:
                 if news:
                     self._look(branch)
 
+    def stream_ending(self, reason: str, /) -> None:
+        """Hand the reason of the end on to every push."""
+        for branch in self._sending:
+            branch.push.stream_ending(reason)
+
     def close(self) -> Deferred[None]:
         """Close every push; delayed ones when what waits is out. Fires when all are gone."""
         if self._ended is None:

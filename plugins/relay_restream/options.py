@@ -41,6 +41,9 @@ class TargetOptions(ConfigModel):
     backup_mode: Literal["failover", "both"] | None = None
     """``failover``, the default with `backup_url`: use it while the first address does not work. ``both``: push the
     same to both all the time."""
+    close: Literal["auto", "clean", "abrupt"] = "auto"
+    """How to leave. ``clean``: unpublish and close. ``abrupt``: break off, so that the platform holds the broadcast.
+    ``auto``: clean, but after a fault as the preset says."""
     enabled: bool = True
     """Whether to push when the stream is live."""
     audio_track: TrackId | None = None
@@ -167,6 +170,16 @@ class Wanted:
     def preset(self) -> Preset:
         """What is known about its platform."""
         return find_preset(self.options.preset)
+
+    @property
+    def close(self) -> Literal["clean", "abrupt"]:
+        """How to leave at a planned end."""
+        return "clean" if self.options.close == "auto" else self.options.close
+
+    @property
+    def close_on_fault(self) -> Literal["clean", "abrupt"]:
+        """How to leave when the programme was lost."""
+        return self.preset.end_on_fault if self.options.close == "auto" else self.options.close
 
     @property
     def title(self) -> str:

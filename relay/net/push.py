@@ -20,6 +20,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from relay.context import CloseStyle
 from relay.errors import ConfigError, DestinationError
 from relay.events import Event, TargetStateChanged
 from relay.log import clean_line
@@ -71,6 +72,8 @@ class PushPlace:
     """Which addresses the host may have; None when the operator wrote it into the configuration file."""
     retry_s: float = 0.0
     """Least seconds between two attempts."""
+    close: CloseStyle = "clean"
+    close_on_fault: CloseStyle = "clean"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -168,8 +171,8 @@ class RtmpPush:
         if self.outbox.append(packet) and self._link is not None:
             self._link.pump_later()
 
-    def close(self) -> Deferred[None]:
-        """Send what waits, unpublish, close; fires when the connection is gone."""
+    def close(self, *, fault: bool = False) -> Deferred[None]:
+        """Leave as the destination wants it after a planned end or after a *fault*; fires when the link is gone."""
         self._closed = True
         self._probe.stop()
         self._unlimit()
@@ -180,7 +183,8 @@ class RtmpPush:
         if pending is not None:
             pending.cancel()
         link = self._link
-        done = succeed(None) if link is None else link.close()
+        style = self.place.close_on_fault if fault else self.place.close
+        done = succeed(None) if link is None else link.close(abrupt=style == "abrupt")
         return done.addCallback(lambda _: self._gone())
 
     def _gone(self) -> None:

@@ -19,6 +19,7 @@ from relay.net.endpoints import parse_url
 from relay.net.flusher import Flusher
 from relay.net.lanes import Lanes
 from relay.net.push import PushPlace, PushTools, RtmpPush
+from relay.stream.sinks import PLANNED_ENDS
 
 
 class PushGroup:
@@ -33,6 +34,7 @@ class PushGroup:
         self._names: dict[str, tuple[str, ...]] = {}
         self._leaving: dict[RtmpPush, Deferred[Any]] = {}
         self._bytes_before = 0
+        self._fault = False
         self.targets: dict[str, RtmpPush] = {}
         for target in targets:
             self.add(target)
@@ -102,8 +104,14 @@ class PushGroup:
         else:
             self._separate[push] = None
 
+    def stream_ending(self, reason: str, /) -> None:
+        """Note whether the stream's end was planned."""
+        self._fault = reason not in PLANNED_ENDS
+
     def close(self) -> Deferred[Any]:
-        return DeferredList([*(target.close() for target in self.targets.values()), *self._leaving.values()])
+        return DeferredList(
+            [*(target.close(fault=self._fault) for target in self.targets.values()), *self._leaving.values()]
+        )
 
 
 def places_of(target: PushTarget) -> Mapping[str, PushPlace]:
@@ -114,6 +122,8 @@ def places_of(target: PushTarget) -> Mapping[str, PushPlace]:
         ca_file=target.ca_file,
         policy=None if target.allow_networks is None else AddressPolicy(tuple(target.allow_networks)),
         retry_s=target.retry_s,
+        close=target.close,
+        close_on_fault=target.close_on_fault,
     )
     if target.backup_url is None:
         return {target.name: place}

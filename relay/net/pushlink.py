@@ -330,14 +330,14 @@ class PushLink(TwistedProtocol):
         self._abort()
         self._owner.link_lost(self, error)
 
-    def close(self) -> Deferred[None]:
-        """Send what waits, unpublish, close; abort after CLOSE_S. Fires when the connection is gone."""
+    def close(self, *, abrupt: bool = False) -> Deferred[None]:
+        """Send what waits, unpublish, close; abort after CLOSE_S, or now if *abrupt*. Fires when all is gone."""
         if self._closing is None:
             self._closing = Deferred()
             self._age = 0.0
             if self._over or self.transport is None:
                 self._closed()
-            elif not self.live:
+            elif abrupt or not self.live:
                 self._abort()
             else:
                 self.fall_out()

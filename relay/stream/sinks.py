@@ -7,6 +7,10 @@ from typing import Protocol, runtime_checkable
 
 from relay.media.packets import Packet, TrackSet
 
+PLANNED_ENDS = frozenset({"unpublished", "shutdown"})
+"""Reasons of a stream's end that a person wanted: the encoder said goodbye, the relay stops. With
+any other the programme was lost."""
+
 
 @runtime_checkable
 class Sink(Protocol):
@@ -22,4 +26,13 @@ class Sink(Protocol):
 
     def close(self) -> Awaitable[None] | None:
         """Finish: the stream is over or the sink was detached. Called once."""
+        ...
+
+
+@runtime_checkable
+class HearsReason(Protocol):
+    """A sink that wants to know why its stream ends."""
+
+    def stream_ending(self, reason: str, /) -> None:
+        """Note the reason; `close` follows at once. Not called when the sink alone is detached."""
         ...

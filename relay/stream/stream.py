@@ -20,7 +20,7 @@ from relay.stream.feeds import Feed
 from relay.stream.gop import GopCache, lead_video
 from relay.stream.policy import FailoverOptions
 from relay.stream.reports import Report
-from relay.stream.sinks import Sink
+from relay.stream.sinks import HearsReason, Sink
 from relay.stream.tracksets import announced_kinds, configuration, only_adds, restamped
 
 MIB = 1024 * 1024
@@ -255,6 +255,13 @@ class Stream:
         self._joining = [other for other in self._joining if other is not sink]
         return known
 
+    def _tell_reason(self, sink: Sink, reason: str) -> None:
+        if isinstance(sink, HearsReason):
+            try:
+                sink.stream_ending(reason)
+            except Exception as error:
+                self._on_sink_failed(sink, error)
+
     def _close(self, sink: Sink) -> None:
         try:
             closing = sink.close()
@@ -308,6 +315,7 @@ class Stream:
         self.failover.retire()
         sinks, self._sinks, self._joining = self.sinks, (), []
         for sink in sinks:
+            self._tell_reason(sink, reason)
             self._close(sink)
         self._cache.clear()
         self._on_ended(self, reason)

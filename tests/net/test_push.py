@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IHostnameResolver
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
@@ -587,6 +588,39 @@ class CloseTests(PushTestCase):
         assert platform.last.unpublished
         assert push.state.value == "stopped"
         assert self.states() == ["connecting", "live", "stopped"]
+
+    async def ended(self, reason: str, **styles: Any) -> Platform:
+        """A platform whose stream ended for this reason."""
+        platform, port = self.platform()
+        (push,) = self.push(PushTarget(name="t0", url=f"rtmp://127.0.0.1:{port}/live", key=Secret(KEY), **styles))
+        await self.live(push)
+        self.frames(10)
+        await until(lambda: newest(platform.last) == 19, "media")
+        assert self.group is not None
+        self.group.stream_ending(reason)
+        done = await self.close()
+        await until(lambda: done and platform.last.closed, "the close")
+        return platform
+
+    async def test_a_lost_programme_breaks_off_where_that_holds_the_broadcast(self) -> None:
+        platform = await self.ended("hold-expired", close_on_fault="abrupt")
+
+        assert not platform.last.unpublished
+        assert platform.last.closed is not None
+        assert platform.last.closed.check(ConnectionLost)
+
+    async def test_a_planned_end_is_said_there_too(self) -> None:
+        platform = await self.ended("unpublished", close_on_fault="abrupt")
+
+        assert platform.last.unpublished
+
+    async def test_a_lost_programme_is_left_cleanly_elsewhere(self) -> None:
+        assert (await self.ended("closed")).last.unpublished
+
+    async def test_a_target_that_is_to_be_left_abruptly_is_so_at_a_planned_end(self) -> None:
+        platform = await self.ended("unpublished", close="abrupt", close_on_fault="abrupt")
+
+        assert not platform.last.unpublished
 
     async def test_a_destination_that_does_not_read_is_left_after_two_seconds(self) -> None:
         platform, port = self.platform()

@@ -266,6 +266,37 @@ def test_a_presets_second_address_is_used_only_when_the_operator_says_how() -> N
     }
 
 
+def test_how_a_target_is_left_follows_the_option_and_then_the_preset() -> None:
+    relay = Relay(
+        {
+            "stage": {
+                "plain": HERE,
+                "twitch": {"preset": "twitch", "key": "k1"},
+                "clean": {"preset": "twitch", "key": "k2", "close": "clean"},
+                "abrupt": {**HERE, "key": "k3", "close": "abrupt"},
+            }
+        }
+    )
+    relay.start()
+
+    found = {name: (target.close, target.close_on_fault) for name, target in relay.pushes.targets.items()}
+    assert found == {
+        "plain": ("clean", "clean"),
+        "twitch": ("clean", "abrupt"),
+        "clean": ("clean", "clean"),
+        "abrupt": ("abrupt", "abrupt"),
+    }
+
+
+def test_the_reason_of_the_end_reaches_every_push_also_through_a_delay() -> None:
+    relay = Relay({"stage": {"one": HERE, "late": {**HERE, "key": "k2", "delay_s": 5.0}}})
+    sink = relay.start()
+    sink.stream_ending("hold-expired")
+    sink.close()
+
+    assert [push.ended for push in relay.pushes.opened] == ["hold-expired", "hold-expired"]
+
+
 def test_equal_tailoring_shares_a_push_and_other_tailoring_does_not() -> None:
     streams = {
         "stage": {

@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 import pytest
 
 from relay.media import metadata
-from relay.media.packets import Codec, MediaKind, Packet, Role
+from relay.media.packets import Codec, MediaKind, Packet, Role, TrackSet
 from relay.stream.sinks import Sink
 from relay.stream.stream import Stream, StreamClosedError, StreamLimits
 from tests.stream.media import AVC_HEADER, RecordingSink, audio, audio_header, data, video, video_header
@@ -361,3 +361,34 @@ def test_what_close_returns_is_handed_on_to_be_awaited() -> None:
     result.close()
 
     assert closing == [(slow, result)]
+
+
+class HearingSink:
+    """Keeps what it hears about the end, in order."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def configure(self, tracks: TrackSet) -> None:
+        """Nothing to do."""
+
+    def write(self, packet: Packet) -> None:
+        """Nothing to do."""
+
+    def stream_ending(self, reason: str, /) -> None:
+        self.heard.append(reason)
+
+    def close(self) -> None:
+        self.heard.append("close")
+
+
+def test_a_sink_that_wants_it_hears_why_the_stream_ends_before_it_is_closed() -> None:
+    stream = Stream("show")
+    staying, leaving = HearingSink(), HearingSink()
+    stream.attach(staying)
+    stream.attach(leaving)
+    stream.detach(leaving)
+    stream.close("hold-expired")
+
+    assert staying.heard == ["hold-expired", "close"]
+    assert leaving.heard == ["close"], "its stream goes on"
