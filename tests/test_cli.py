@@ -12,6 +12,7 @@ import pytest
 
 from relay import cli
 from relay.cli import main
+from tests.helpers.tls import Authority
 
 GOOD = """
 [plugins.streamkeys]
@@ -96,6 +97,61 @@ def test_a_secret_in_the_file_is_a_warning_that_does_not_show_it(
         'better { env = "NAME" } or { file = "PATH" }',
         f"{file}:1: warning: holds secrets and can be read by everybody on this machine (chmod 600)",
     ]
+
+
+EXAMPLE = """
+[[listen]]
+url = "rtmp://0.0.0.0:1935"
+
+[[listen]]
+url = "rtmps://0.0.0.0:443"
+certificate = "{directory}/fullchain.pem"
+private_key = "{directory}/privkey.pem"
+
+[http]
+listen = "127.0.0.1:8080"
+token = {{ file = "{directory}/api-token" }}
+
+[plugins.streamkeys]
+[plugins.restream]
+
+[streams.townhall]
+[streams.townhall.streamkeys]
+primary = {{ env = "TOWNHALL_PRIMARY_KEY" }}
+backup = {{ file = "{directory}/townhall-backup" }}
+
+[streams.townhall.failover]
+video_stall_ms = 1000
+failback = "stay"
+
+[streams.townhall.restream.youtube]
+preset = "youtube"
+key = {{ env = "YOUTUBE_KEY" }}
+
+[streams.townhall.restream.archive]
+url = "rtmps://archive.example/live"
+key = {{ env = "ARCHIVE_KEY" }}
+ca_file = "{directory}/archive-ca.pem"
+backup_url = "rtmps://archive-b.example/live"
+"""
+
+
+def test_the_example_of_an_event_with_two_encoders_and_two_targets_is_good(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, name in enumerate(("TOWNHALL_PRIMARY_KEY", "YOUTUBE_KEY", "ARCHIVE_KEY")):
+        monkeypatch.setenv(name, f"canary-key-{number:09}")
+    authority = Authority(file.parent, "archive-ca")
+    _, private_key = authority.issue("fullchain", "relay.example")
+    private_key.rename(file.parent / "privkey.pem")
+    for name in ("api-token", "townhall-backup"):
+        (file.parent / name).write_text(f"canary-secret-of-{name}")
+        (file.parent / name).chmod(0o600)
+    file.write_text(EXAMPLE.format(directory=file.parent))
+
+    code = run("check-config", file)
+
+    assert (code, capsys.readouterr().err) == (0, "")
 
 
 def test_a_file_without_anybody_who_decides_is_a_warning(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
