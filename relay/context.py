@@ -54,6 +54,8 @@ class PushTarget:
     url: str
     key: Secret
     ca_file: Path | None = None
+    fingerprint: bytes | None = None
+    """SHA-256 of the only certificate that is good, instead of what CAs say (rtmps)."""
     allow_networks: Sequence[Network] | None = None
     retry_s: float = 0.0
     """Least seconds between two attempts at an address, for platforms that punish haste."""

@@ -102,6 +102,7 @@ class TargetBook:
             url=url,
             key=wanted.options.key.secret,
             ca_file=wanted.ca_file,
+            fingerprint=wanted.fingerprint,
             allow_networks=self._networks if checked else None,
             retry_s=wanted.preset.retry_s,
             backup_url=wanted.options.backup,

@@ -7,6 +7,7 @@ its address is checked before anything connects to it.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,9 @@ class TargetOptions(ConfigModel):
     close: Literal["auto", "clean", "abrupt"] = "auto"
     """How to leave. ``clean``: unpublish and close. ``abrupt``: break off, so that the platform holds the broadcast.
     ``auto``: clean, but after a fault as the preset says."""
+    fingerprint: str | None = None
+    """SHA-256 of the certificate, in hex with or without colons: this very certificate, instead of one that a CA signed
+    for the host (rtmps only)."""
     enabled: bool = True
     """Whether to push when the stream is live."""
     audio_track: TrackId | None = None
@@ -96,6 +100,20 @@ class TargetOptions(ConfigModel):
             raise ValueError("backup_url is the first address again")
         return self
 
+    @field_validator("fingerprint")
+    @classmethod
+    def _check_fingerprint(cls, text: str | None) -> str | None:
+        if text is not None and not re.fullmatch(r"[0-9A-Fa-f]{64}", text.replace(":", "")):
+            raise ValueError("must be 64 hex digits, with or without colons: the SHA-256 of the certificate")
+        return text
+
+    @model_validator(mode="after")
+    def _check_pinned_addresses(self) -> TargetOptions:
+        urls = [self.url or find_preset(self.preset).url, self.backup]
+        if self.fingerprint is not None and not all(url.startswith("rtmps:") for url in urls if url):
+            raise ValueError("fingerprint is for rtmps:// only")
+        return self
+
     @property
     def backup(self) -> str | None:
         """The second address, if one is used."""
@@ -109,6 +127,12 @@ class Target(TargetOptions):
 
     ca_file: Path | None = None
     """PEM file with CAs to trust beside the system's, for a server with a certificate of your own (rtmps only)."""
+
+    @model_validator(mode="after")
+    def _check_trust(self) -> Target:
+        if self.ca_file is not None and self.fingerprint is not None:
+            raise ValueError("write ca_file or fingerprint: with a fingerprint no CA is asked")
+        return self
 
 
 def _plain(value: object) -> object:
@@ -170,6 +194,12 @@ class Wanted:
     def preset(self) -> Preset:
         """What is known about its platform."""
         return find_preset(self.options.preset)
+
+    @property
+    def fingerprint(self) -> bytes | None:
+        """SHA-256 of the only certificate that is good."""
+        text = self.options.fingerprint
+        return None if text is None else bytes.fromhex(text.replace(":", ""))
 
     @property
     def close(self) -> Literal["clean", "abrupt"]:

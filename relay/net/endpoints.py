@@ -6,6 +6,7 @@ A target is *url* and *key*, never one string: YouTube's backup wants its query 
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +23,14 @@ from twisted.internet._sslverify import (
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 from twisted.internet.ssl import CertificateOptions, TLSVersion, platformTrust
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relay.errors import ConfigError, DestinationError
 from relay.net.addresses import AddressPolicy, CheckedReactor
+from relay.net.failures import WRONG_FINGERPRINT
 from relay.secret import SHORTEST_ANYWHERE, Secret, redact_url
 
 DEFAULT_PORTS = {"rtmp": 1935, "rtmps": 443}
@@ -136,10 +138,12 @@ def endpoint_for(
     ca_file: Path | None,
     timeout_s: float,
     policy: AddressPolicy | None = None,
+    fingerprint: bytes | None = None,
     on_bad_certificate: Callable[[int], None] = lambda _: None,
 ) -> IStreamClientEndpoint:
     """Return an endpoint that resolves, connects and, for rtmps, verifies certificate chain and host name.
 
+    With *fingerprint*, the SHA-256 of the certificate, this very certificate is asked for instead.
     With a *policy* every address of the host is checked before one of them is connected to.
     *on_bad_certificate* is told OpenSSL's number for what is wrong with a certificate: the Failure that follows says
     only that it was not accepted.
@@ -149,6 +153,11 @@ def endpoint_for(
     plain = _plain_endpoint(reactor, url, timeout_s, policy)
     if not url.tls:
         return plain
+    if fingerprint is not None:
+        pinned: IStreamClientEndpoint = wrapClientTLS(
+            _PinnedCertificate(url.host, fingerprint, on_bad_certificate), plain
+        )
+        return pinned
     trust = platformTrust() if ca_file is None else SystemAndFile(ca_file)
     try:
         context = CertificateOptions(trustRoot=trust, raiseMinimumTo=TLSVersion.TLSv1_2).getContext()
@@ -188,6 +197,34 @@ class CheckedEndpoint:
         if not self._refused:
             return failure
         return Failure(DestinationError(ADDRESS_REFUSED, ADDRESS_REFUSED_WORDS))
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _PinnedCertificate:
+    """Makes connections that take one certificate, whoever signed it, whatever name and time it is for."""
+
+    def __init__(self, host: str, fingerprint: bytes, note: Callable[[int], None]) -> None:
+        self._host = host
+        self._fingerprint = fingerprint
+        self._note = note
+        self._context = CertificateOptions(verify=False, raiseMinimumTo=TLSVersion.TLSv1_2).getContext()
+        self._context.set_verify(SSL.VERIFY_PEER, self._is_good)
+
+    def _is_good(self, connection: SSL.Connection, certificate: X509, error: int, depth: int, ok: int) -> bool:
+        if depth > 0:
+            return True  # only the server's own certificate counts
+        digest = bytes.fromhex(certificate.digest("sha256").decode().replace(":", ""))
+        if hmac.compare_digest(digest, self._fingerprint):
+            return True
+        self._note(WRONG_FINGERPRINT)
+        return False
+
+    def clientConnectionForTLS(self, _protocol: object) -> SSL.Connection:
+        """Part of IOpenSSLClientConnectionCreator."""
+        connection = SSL.Connection(self._context, None)
+        if not isIPAddress(self._host) and not isIPv6Address(self._host):
+            connection.set_tlsext_host_name(_idnaBytes(self._host))
+        return connection
 
 
 class _NotingConnection(SSL.Connection):

@@ -17,7 +17,11 @@ KEY_SAFE = "; the key was not sent"
 
 _Code = SSL.X509VerificationCodes
 _UNTRUSTED = "the certificate is not signed by a CA we trust (see ca_file)"
+WRONG_FINGERPRINT = -1
+"""Stands for OpenSSL's number when a certificate is not the one that was asked for."""
+
 _CERTIFICATE_WORDS = {
+    WRONG_FINGERPRINT: "the certificate is not the one whose fingerprint is configured; was it renewed?",
     _Code.ERR_CERT_HAS_EXPIRED: "the certificate has expired",
     _Code.ERR_CERT_NOT_YET_VALID: "the certificate is not valid yet; is the clock of this machine right?",
     _Code.ERR_DEPTH_ZERO_SELF_SIGNED_CERT: "the certificate is self-signed (see ca_file)",

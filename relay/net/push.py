@@ -68,6 +68,8 @@ class PushPlace:
     backup: RtmpUrl | None = None
     """Where to push instead while *url* does not work."""
     ca_file: Path | None = None
+    fingerprint: bytes | None = None
+    """SHA-256 of the certificate that the destination must show, instead of one that a CA signed."""
     policy: AddressPolicy | None = None
     """Which addresses the host may have; None when the operator wrote it into the configuration file."""
     retry_s: float = 0.0
@@ -221,6 +223,7 @@ class RtmpPush:
             ca_file=self.place.ca_file,
             timeout_s=CONNECT_S,
             policy=self.place.policy,
+            fingerprint=self.place.fingerprint,
             on_bad_certificate=on_bad_certificate,
         )
 

@@ -120,6 +120,7 @@ def places_of(target: PushTarget) -> Mapping[str, PushPlace]:
         url=parse_url(target.url),
         key=target.key,
         ca_file=target.ca_file,
+        fingerprint=target.fingerprint,
         policy=None if target.allow_networks is None else AddressPolicy(tuple(target.allow_networks)),
         retry_s=target.retry_s,
         close=target.close,

@@ -3,6 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives import hashes
+from cryptography.x509 import load_pem_x509_certificate
+
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IHostnameResolver
 from twisted.internet.protocol import Factory
@@ -518,6 +521,31 @@ class TlsTests(PushTestCase):
         platform, port = self.secure(self_signed=True)
 
         await self.refused(platform, self.target(port), "self-signed")
+
+    def pinned(self, port: int, file: str = "server.pem") -> PushTarget:
+        """A target that takes the certificate of this file only."""
+        certificate = load_pem_x509_certificate((self.tmp_path / file).read_bytes())
+        fingerprint = certificate.fingerprint(hashes.SHA256())
+        return PushTarget(name="t0", url=f"rtmps://localhost:{port}/live", key=Secret(KEY), fingerprint=fingerprint)
+
+    async def test_the_certificate_of_the_fingerprint_is_good_whoever_signed_it(self) -> None:
+        platform, port = self.secure(host="other.example", days=-1, self_signed=True)
+        (push,) = self.push(self.pinned(port))
+        await self.live(push)
+
+        self.frames(5)
+        await until(lambda: newest(platform.last) == 9, "media")
+
+    async def test_another_certificate_than_that_of_the_fingerprint_is_refused_though_a_ca_signed_it(self) -> None:
+        self.authority.issue("known")
+        platform, port = self.secure()
+
+        await self.refused(platform, self.pinned(port, "known.pem"), "not the one whose fingerprint")
+
+    async def test_the_fingerprint_of_the_ca_is_none_of_the_servers(self) -> None:
+        platform, port = self.secure()
+
+        await self.refused(platform, self.pinned(port, self.authority.file.name), "not the one whose fingerprint")
 
     async def test_a_server_without_tls_is_said(self) -> None:
         platform, port = self.platform()

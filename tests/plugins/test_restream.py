@@ -43,6 +43,7 @@ Tables = Mapping[str, Any]
 
 KEY = "canary-3d1f5b7a9c2e"
 HERE: Tables = {"url": "rtmp://127.0.0.1:19350/live", "key": KEY}
+SAFE: Tables = {"url": "rtmps://safe.example/live", "key": KEY}
 VIDEO_ONLY = TrackSet(tuple(track for track in track_set().tracks if track.kind is MediaKind.VIDEO))
 HEVC = track_set(hevc_header(), generation=2)
 
@@ -74,6 +75,10 @@ class TestRestreamContract(PluginContract):
         ({"one": {**HERE, "delay_s": 901}}, "streams.stage.restream.one.delay_s"),
         ({"one": {**HERE, "silent_audio": "yes"}}, "streams.stage.restream.one.silent_audio"),
         ({"one": {**HERE, "ca_file": "/ca.pem"}}, "streams.stage.restream.one.ca_file"),
+        ({"one": {**HERE, "fingerprint": "0" * 64}}, "streams.stage.restream.one"),
+        ({"one": {**SAFE, "fingerprint": "0" * 63}}, "streams.stage.restream.one.fingerprint"),
+        ({"one": {**SAFE, "fingerprint": "0" * 64, "ca_file": "/ca.pem"}}, "streams.stage.restream.one"),
+        ({"one": {**SAFE, "fingerprint": "0" * 64, "backup_url": "rtmp://b/a"}}, "streams.stage.restream.one"),
         ({"one": {**HERE, "backup_url": "http://h/a"}}, "streams.stage.restream.one.backup_url"),
         ({"one": {**HERE, "backup_url": HERE["url"]}}, "streams.stage.restream.one"),
         ({"one": {**HERE, "backup_mode": "both"}}, "streams.stage.restream.one"),
@@ -295,6 +300,14 @@ def test_the_reason_of_the_end_reaches_every_push_also_through_a_delay() -> None
     sink.close()
 
     assert [push.ended for push in relay.pushes.opened] == ["hold-expired", "hold-expired"]
+
+
+@pytest.mark.parametrize("text", ["aB" * 32, ":".join(["ab"] * 32)])
+def test_a_fingerprint_is_read_with_and_without_colons(text: str) -> None:
+    relay = Relay({"stage": {"one": {**SAFE, "fingerprint": text}}})
+    relay.start()
+
+    assert relay.pushes.targets["one"].fingerprint == b"\xab" * 32
 
 
 def test_equal_tailoring_shares_a_push_and_other_tailoring_does_not() -> None:
