@@ -220,6 +220,7 @@ class RelayViews:
         )
 
     def _target(self, push: RtmpPush, plan: TargetPlan | None, now: float) -> TargetView:
+        tcp = push.tcp
         return TargetView(
             name=push.name,
             enabled=plan is None or plan.enabled,
@@ -234,6 +235,9 @@ class RelayViews:
             bytes_acked=push.bytes_acked,
             queue_ms=push.outbox.queue_ms,
             dropped_gops=push.outbox.dropped_gops,
+            rtt_ms=None if tcp is None else tcp.rtt_ms,
+            retransmits=None if tcp is None else tcp.retransmits,
+            unacked_bytes=None if tcp is None else tcp.unacked_bytes,
         )
 
 

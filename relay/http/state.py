@@ -87,7 +87,9 @@ class TargetView:
     """One configured place to push to.
 
     *state*: ``waiting``, ``connecting``, ``live``, ``backing-off``, ``refused``, ``stopped``. *destination* is scheme,
-    host, port and app: never the key. *enabled* is what is wanted, *warnings* say what the destination may not like.
+    host, port and app: never the key. *rtt_ms*, *retransmits* and *unacked_bytes* are the kernel's, of the current
+    connection; None when there is none, or where the kernel does not tell. *enabled* is what is wanted, *warnings* say
+    what the destination may not like.
     """
 
     name: str
@@ -102,6 +104,9 @@ class TargetView:
     bytes_acked: int = 0
     queue_ms: int = 0
     dropped_gops: int = 0
+    rtt_ms: float | None = None
+    retransmits: int | None = None
+    unacked_bytes: int | None = None
     warnings: Sequence[str] = ()
 
 

@@ -32,6 +32,7 @@ from relay.net.failures import bad_certificate, classify
 from relay.net.lanes import Lanes
 from relay.net.probe import ProbeLink, ReturnProbe
 from relay.net.pushlink import PushLink
+from relay.net.sockets import TcpFigures
 from relay.net.turns import Turns
 from relay.net.watch import Watch
 from relay.rtmp.client import ClientConnection
@@ -157,6 +158,11 @@ class RtmpPush:
     def bytes_acked(self) -> int:
         """Bytes the destination of the current attempt acknowledged."""
         return 0 if self._link is None else self._link.bytes_acked
+
+    @property
+    def tcp(self) -> TcpFigures | None:
+        """What the kernel knows about the current connection."""
+        return None if self._link is None else self._link.tcp
 
     # The stream.
 

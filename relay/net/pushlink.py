@@ -20,7 +20,7 @@ from relay.errors import DestinationError
 from relay.media.packets import Packet, Role
 from relay.net.failures import classify
 from relay.net.lanes import Lane, Lanes, frame
-from relay.net.sockets import tune
+from relay.net.sockets import TcpFigures, tcp_figures, tune
 from relay.net.writers import Piece, Writer, writer_for
 from relay.rtmp.client import ClientConnection
 from relay.rtmp.errors import RemoteProtocolError
@@ -109,6 +109,11 @@ class PushLink(TwistedProtocol):
         self._seconds = seconds
         self._bytes_sent = 0
         self.live = False
+
+    @property
+    def tcp(self) -> TcpFigures | None:
+        """What the kernel knows about the connection."""
+        return tcp_figures(self.transport)
 
     @property
     def phase(self) -> str:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import socket
+import struct
+import sys
+import termios
+from dataclasses import dataclass
 from typing import Any
 
 SEND_BUFFER = 512 * 1024
@@ -18,6 +23,40 @@ USER_TIMEOUT_MS = 15_000
 
 KEEPALIVE = (5, 2, 3)
 """Idle seconds, interval, probes: frees the descriptor of a vanished peer that owes us nothing after 11 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class TcpFigures:
+    """What the kernel knows about the way to a peer.
+
+    Attributes:
+        rtt_ms: smoothed round-trip time.
+        retransmits: segments sent again since the connection began.
+        unacked_bytes: written, but not acknowledged by the peer's kernel yet.
+    """
+
+    rtt_ms: float
+    retransmits: int
+    unacked_bytes: int
+
+
+_RTT_AT, _TOTAL_RETRANS_AT = 68, 100
+"""Offsets in Linux's `struct tcp_info`; it only ever grows at its end."""
+
+
+def tcp_figures(transport: Any) -> TcpFigures | None:
+    """Return the kernel's figures of a TCP connection; None where there are none, which is anywhere but on Linux."""
+    sock = socket_of(transport)
+    if sock is None or not sys.platform.startswith("linux"):
+        return None
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TOTAL_RETRANS_AT + 4)
+        (unacked,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))
+        (rtt_us,) = struct.unpack_from("I", info, _RTT_AT)
+        (retransmits,) = struct.unpack_from("I", info, _TOTAL_RETRANS_AT)
+    except (OSError, struct.error, ValueError):  # closed meanwhile, or no TCP
+        return None
+    return TcpFigures(rtt_us / 1000, retransmits, unacked)
 
 
 def socket_of(transport: Any) -> socket.socket | None:

@@ -451,6 +451,9 @@ def test_streams_are_listed_with_everything_about_them(clock: Clock) -> None:
         "bytes_acked": 0,
         "queue_ms": 0,
         "dropped_gops": 2,
+        "rtt_ms": None,
+        "retransmits": None,
+        "unacked_bytes": None,
         "warnings": [],
     }
     assert second["state"] == "waiting"

@@ -118,6 +118,23 @@ class LiveTests(PushTestCase):
         await until(lambda: push.bytes_acked > 1_000_000, "the count")
         assert push.bytes_acked <= platform.last.bytes_in
 
+    async def test_the_kernels_figures_of_the_connection_are_known_while_there_is_one(self) -> None:
+        platform, port = self.platform()
+        (push,) = self.push(port)
+        assert push.tcp is None
+        await self.live(push)
+        platform.last.tcp.pauseProducing()
+        self.frames(50, size=60_000)
+        await turns(20)
+
+        assert push.tcp is not None
+        assert 0 <= push.tcp.rtt_ms < 1000
+        assert push.tcp.retransmits >= 0
+        assert push.tcp.unacked_bytes > 0
+        platform.hang_up()
+        await until(lambda: push.state.value == "backing-off", "the loss")
+        assert push.tcp is None
+
     async def test_a_server_that_never_says_start_gets_media_after_a_while(self) -> None:
         platform, port = self.platform()
         platform.answer = _all_but_publish(platform)  # type: ignore[method-assign]
