@@ -16,7 +16,7 @@ from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from relay.errors import DestinationError
+from relay.errors import ConfigError, DestinationError
 from relay.rtmp.client import ClientConnection
 from relay.rtmp.errors import RemoteProtocolError
 from relay.rtmp.events import ConnectAccepted, ConnectRejected
@@ -130,7 +130,11 @@ class ReturnProbe:
 
     def _ask(self) -> None:
         self._due = None
-        endpoint, link = self._prepare()
+        try:
+            endpoint, link = self._prepare()
+        except ConfigError:  # the file with CAs is gone; the next attempt says so
+            self._due = self._clock.callLater(PROBE_S, self._ask)
+            return
         asking = self._asking = endpoint.connect(_ProbeFactory(link))
         asking.addCallback(lambda _: link.answer)
         asking.addTimeout(ANSWER_S, self._clock)

@@ -475,6 +475,34 @@ def test_an_address_that_is_not_public_is_refused(url: str, addresses: list[str]
     assert list(relay.control.targets("stage")) == []
 
 
+def test_a_second_address_is_checked_like_the_first() -> None:
+    relay = Relay({"stage": {"one": {**HERE, "backup_url": "rtmp://127.0.0.1:19351/live"}}})
+    relay.start()
+    relay.put("one", url=HERE["url"], backup_url="rtmp://127.0.0.1:19351/live", key="rotated-key-0001")
+    assert relay.pushes.targets["one"].allow_networks is None, "the operator wrote both"
+
+    for options in (
+        {"preset": "youtube", "backup_url": "rtmp://10.0.0.7/live"},
+        {"url": "rtmp://8.8.8.8/live", "backup_url": "rtmp://127.0.0.1/live"},
+    ):
+        with pytest.raises(ConfigError, match="not a public one"):
+            relay.put("two", **options)
+    relay.put("three", url="rtmp://8.8.8.8/live", backup_url="rtmp://9.9.9.9/live")
+    assert relay.pushes.targets["three"].allow_networks == ()
+
+
+def test_a_name_that_the_push_to_a_second_address_has_is_not_given_to_another_target() -> None:
+    relay = Relay()
+    relay.start()
+    relay.put("one", preset="youtube", backup_mode="both")
+
+    with pytest.raises(ConfigError, match="called"):
+        relay.put("one.backup", preset="twitch")
+    relay.put("two.backup", preset="twitch")
+    with pytest.raises(ConfigError, match="called"):
+        relay.put("two", preset="youtube", backup_mode="both", key="another-key-77")
+
+
 def test_a_network_of_the_list_is_allowed_and_handed_on_for_the_connection() -> None:
     relay = Relay(None, allow_networks=["10.0.0.0/8"])
     relay.start()
