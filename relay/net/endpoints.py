@@ -153,19 +153,22 @@ def endpoint_for(
     plain = _plain_endpoint(reactor, url, timeout_s, policy)
     if not url.tls:
         return plain
-    if fingerprint is not None:
-        pinned: IStreamClientEndpoint = wrapClientTLS(
-            _PinnedCertificate(url.host, fingerprint, on_bad_certificate), plain
-        )
-        return pinned
+    options: _PinnedCertificate | ClientTLSOptions
+    if fingerprint is None:
+        options = _options_for_ca(url.host, ca_file, on_bad_certificate)
+    else:
+        options = _PinnedCertificate(url.host, fingerprint, on_bad_certificate)
+    endpoint: IStreamClientEndpoint = wrapClientTLS(options, plain)
+    return endpoint
+
+
+def _options_for_ca(host: str, ca_file: Path | None, note: Callable[[int], None]) -> ClientTLSOptions:
     trust = platformTrust() if ca_file is None else SystemAndFile(ca_file)
     try:
         context = CertificateOptions(trustRoot=trust, raiseMinimumTo=TLSVersion.TLSv1_2).getContext()
     except SSL.Error as error:
         raise ConfigError("ca_file", f"{ca_file} is not a file of PEM certificates") from error
-    options = ClientTLSOptions(lambda _protocol: _NotingConnection(context, on_bad_certificate), url.host)
-    endpoint: IStreamClientEndpoint = wrapClientTLS(options, plain)
-    return endpoint
+    return ClientTLSOptions(lambda _protocol: _NotingConnection(context, note), host)
 
 
 def _plain_endpoint(
