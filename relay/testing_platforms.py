@@ -195,11 +195,11 @@ class FakePlatform(Factory):
         for connection in tuple(self.connections):
             waiting.append(connection.gone)
             connection.end(abort=True)
-        for hold in self._holds.values():
-            hold.cancel()
-        self._holds.clear()
 
         def clean(result: object) -> object:
+            for hold in self._holds.values():  # the last connections begin theirs when they are gone
+                hold.cancel()
+            self._holds.clear()
             if self._directory is not None:
                 self._directory.cleanup()
             return result

@@ -25,7 +25,7 @@ keeps the 99th percentile of latency at nginx-rtmp's."""
 NOTICEABLE_S = 0.001
 """A flush time below this costs nothing worth a delay."""
 
-MAX_WAIT_S = 0.2
+MAX_WAIT_S = 0.08
 """Load never delays a flush longer than this, so p99 latency stays bounded at the edge of capacity."""
 
 SMOOTHING = 0.2
