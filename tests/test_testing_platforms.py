@@ -382,7 +382,7 @@ def test_a_fault_is_read(text: str) -> None:
     ],
 )
 def test_a_fault_that_is_none_is_refused_with_what_to_write(text: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=".") as refused:
+    with pytest.raises(ConfigError) as refused:
         Fault.parse(text)
 
     assert said in refused.value.message
