@@ -23,6 +23,10 @@ MAX_COPY = 128 * 1024
 """Bytes handed to a TLS transport at a time. It encrypts into a copy of its own and takes everything it is given, so
 this is what a peer that does not read can make us hold; a whole GOP would be megabytes for each of them."""
 
+MAX_FLUSH = 1024 * 1024
+"""The same for a flush, which many share. Nearly every one is smaller and goes out whole, so that the peer stays in
+step with the others."""
+
 
 class Writer(Protocol):
     """Takes as many bytes as the peer can take now."""
@@ -123,11 +127,12 @@ class TransportWriter:
         return not self._paused
 
     def send_now(self, data: bytes) -> int:
-        """Send *data* whole, or nothing of it."""
-        if self._paused:
-            return 0
-        self._transport.write(data)
-        return len(data)
+        """Send *data*, or the part of it that the transport takes before it asks to pause."""
+        taken = 0
+        while taken < len(data) and not self._paused:
+            self._transport.write(data[taken : taken + MAX_FLUSH])
+            taken += MAX_FLUSH
+        return min(taken, len(data))
 
     def send(self, pieces: Sequence[Piece]) -> int:
         if self._paused:

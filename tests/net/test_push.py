@@ -606,7 +606,7 @@ class TlsTests(PushTestCase):
 
         link: Any = push._link
         raw = link.transport.transport
-        assert len(raw.dataBuffer) + raw._tempDataLen < 1024 * 1024
+        assert len(raw.dataBuffer) + raw._tempDataLen < 1.5 * 1024 * 1024
         self.wait(10.25)
         assert push.reason == "stalled"
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
 
 from relay.context import PushTarget
 from relay.net.push import RtmpPush
@@ -40,6 +41,8 @@ class FailoverTests(PushTestCase):
             assert self.clock.seconds() - began <= within_s, "too late"
             self.clock.advance(0.05)
             await turns(20)
+            if push._pending is not None:  # the name is resolved in a thread, which needs real time
+                await deferLater(reactor, 0.01)
 
     async def test_a_dead_primary_is_left_for_the_backup_within_six_seconds(self) -> None:
         second, port = self.platform()

@@ -217,6 +217,24 @@ class TransportWriterTests(NetTestCase):
 
         assert 0 < taken < 3 * 1024 * 1024, "the kernel's share and a little of ours"
 
+    async def test_a_long_flush_is_not_copied_whole_either_and_the_rest_follows(self) -> None:
+        writer, _, client, calls = await self.open()
+        client.transport.transport.pauseProducing()
+        flush = BLOCK * 128
+
+        taken = writer.send_now(flush)
+
+        assert 0 < taken <= 1024 * 1024
+        assert not writer.clear
+        writer.wait()
+        client.transport.transport.resumeProducing()
+        while taken < len(flush):
+            await until(lambda: writer.clear, "room")
+            taken += writer.send([memoryview(flush)[taken:]])
+        await until(lambda: len(client.received) == len(flush), "all bytes")
+        assert client.received == flush
+        assert calls.count == 1
+
 
 def test_what_is_no_tcp_transport_is_written_to_as_a_transport() -> None:
     transport: Any = StringTransport()
