@@ -36,7 +36,8 @@ def twistd(*arguments: str, cwd: Path = ROOT) -> Program:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_in_order_with_exit_code_0(tmp_path: Path, number: int) -> None:
-    with relay(tmp_path) as running:
+    heard = ("env", "--default-signal=INT")  # a shell lets what it runs in the background ignore SIGINT
+    with relay(tmp_path, command=heard) as running:
         with socket.create_connection(("127.0.0.1", running.port)):
             running.program.signal(number)
             began = time.monotonic()

@@ -189,6 +189,7 @@ class HandshakeTests(TlsTestCase):
 
     async def test_a_client_that_leaves_is_no_tls_failure(self) -> None:
         end = await self.shake()
+        await until(lambda: self.made[0]._phase == "handshake", "our side")
         end.transport.abortConnection()
         await until(lambda: self.door.admission.connections == 0, "the end")
 
