@@ -117,7 +117,11 @@ class Budget:
     def enter(self) -> None:
         """Go into a container."""
         self.depth += 1
-        if self.depth > self.limits.depth:
+        self.reach(0)
+
+    def reach(self, levels: int) -> None:
+        """Refuse to go *levels* deeper than we are."""
+        if self.depth + levels > self.limits.depth:
             raise AmfError("amf.depth", f"more than {self.limits.depth} nested containers")
 
     def leave(self) -> None:
@@ -129,8 +133,9 @@ class References:
     """The containers of one message that a later reference may name.
 
     A reference shares its target, so a few bytes could describe a value that takes for ever to walk (each array
-    holding the previous one twice). Therefore each reference pays again for all values of its target. A container
-    that is still open cannot be named: that would be a cycle.
+    holding the previous one twice). Therefore each reference pays again for all values of its target, and its target
+    may not reach deeper from here than containers may nest. A container that is still open cannot be named: that
+    would be a cycle.
     """
 
     __slots__ = ("_budget", "_closed")
@@ -155,7 +160,14 @@ class References:
             raise AmfError("amf.reference", f"reference {index} names no finished container")
         value, nodes = entry
         self._budget.node(nodes)
+        self._budget.reach(_height(value))  # a walk over what was just paid for
         return value
+
+
+def _height(value: Value) -> int:
+    """How many containers are in each other in *value*."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inside is None else 1 + max(map(_height, inside), default=0)
 
 
 class Input:

@@ -241,6 +241,17 @@ def test_references_pay_for_what_they_repeat() -> None:
     assert code_of(bytes(data)) == "amf.nodes"
 
 
+@pytest.mark.parametrize(("around", "code"), [(1, ""), (2, "amf.depth")])
+def test_what_a_reference_names_may_not_reach_deeper_than_containers_may_nest(around: int, code: str) -> None:
+    deep = b"\x0a\x00\x00\x00\x01" * (amf0.AMF_LIMITS.depth - 1) + b"\x05"
+    data = deep + b"\x0a\x00\x00\x00\x01" * around + b"\x07\x00\x00"
+
+    if code:
+        assert code_of(data) == code
+    else:
+        assert decode(encode(*decode(data))) == decode(data)
+
+
 def test_an_xml_document_is_opaque() -> None:
     bomb = '<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'
 

@@ -101,7 +101,7 @@ def parse_url(text: str, path: str = "url") -> RtmpUrl:
         raise ConfigError(path, "names no app; write rtmps://HOST[:PORT]/APP, for example /live")
     query = f"?{parts.query}" if parts.query else ""
     number = DEFAULT_PORTS[parts.scheme] if port is None else port
-    shown = redact_url(f"{parts.scheme}://{_authority(parts.scheme, parts.hostname, number)}/{app}")
+    shown = redact_url(f"{parts.scheme}://{_authority(parts.scheme, parts.hostname, number)}{parts.path.rstrip('/')}")
     return RtmpUrl(scheme=parts.scheme, host=parts.hostname, port=number, app=Secret(app + query), display=shown)
 
 

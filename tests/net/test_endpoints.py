@@ -102,7 +102,8 @@ def test_bad_addresses_are_refused_with_what_to_write_instead(text: str, says: s
         ("rtmp://a.example/live", "rtmp://a.example/live"),
         (f"rtmps://a.example:444/live?key={KEY}", "rtmps://a.example:444/live"),
         (f"rtmp://a.example/live/{KEY}", "rtmp://a.example/live/***"),
-        ("rtmp://[::1]/live", "rtmp://[::1]/live"),
+        (f"rtmp://a.example//{KEY}", "rtmp://a.example//***"),
+        ("rtmp://[::1]/live/", "rtmp://[::1]/live"),
     ],
 )
 def test_what_is_printed_never_holds_a_query_or_what_may_be_a_key(text: str, shown: str) -> None:
