@@ -1,7 +1,7 @@
 """Log lines on their way out: one event, one line, no secret, no control character.
 
 Two observers for `twisted.logger`: JSON lines for machines and text for people. The rules they guard: everything that
-is written passed the redactor, and writing never raises and never blocks the programme.
+is written passed the redactor, and writing never raises. It never blocks the programme either: `log_output`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from datetime import UTC, datetime
-from typing import Literal, Protocol
+from typing import Literal
 
 from twisted.logger import (
     FilteringLogObserver,
@@ -26,6 +26,7 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from relay.log_output import Output, QueuedOutput, write
 from relay.secret import KNOWN_SECRETS, Redactor, redact_urls
 
 Format = Literal["auto", "text", "json"]
@@ -42,26 +43,12 @@ _PRIORITY = {"debug": 7, "info": 6, "warn": 4, "error": 3, "critical": 2}
 _RESERVED = frozenset({"ts", "level", "logger", "msg", "trace", "format", "message", "time", "system", "isError"})
 
 
-class Output(Protocol):
-    """A text file or something like it."""
-
-    def write(self, text: str, /) -> object:
-        """Write *text*."""
-        ...
-
-    def flush(self) -> object:
-        """Hand it to the system."""
-        ...
-
-
 class _Observer:
     """What both observers share: redaction and writing that cannot fail."""
 
     def __init__(self, output: Output, redactor: Redactor = KNOWN_SECRETS) -> None:
         self._output = output
         self._redactor = redactor
-        self.lines_dropped_total = 0
-        """Lines that could not be written: a full disk, a closed pipe."""
 
     def _clean(self, text: str, limit: int = MAX_FIELD) -> str:
         # Redact first: a cut could split a secret so that it is not recognised any more.
@@ -69,14 +56,7 @@ class _Observer:
         return redacted if len(redacted) <= limit else redacted[:limit] + "…"
 
     def _write(self, line: str) -> None:
-        try:
-            try:
-                self._output.write(line)
-            except UnicodeEncodeError:  # standard output may be ASCII under a bare locale
-                self._output.write(line.encode("ascii", "backslashreplace").decode("ascii"))
-            self._output.flush()
-        except (OSError, ValueError):  # ValueError: the file was closed
-            self.lines_dropped_total += 1
+        write(self._output, line)
 
     def _text(self, event: LogEvent) -> str:
         try:
@@ -174,13 +154,17 @@ def _time(event: LogEvent) -> datetime:
 def make_observer(
     output: Output | None = None, *, format: Format = "auto", level: Level = "info", redactor: Redactor = KNOWN_SECRETS
 ) -> ILogObserver:
-    """Return the observer that the configuration asks for, writing to *output* or standard output."""
-    target: Output = sys.stdout if output is None else output
+    """Return the observer that the configuration asks for.
+
+    It writes to *output* at once, or to standard output from a thread, because nobody knows who reads that.
+    """
+    shown: Output = sys.stdout if output is None else output
+    target: Output = QueuedOutput(sys.stdout) if output is None else output
     observer: JsonObserver | TextObserver
-    if format == "json" or (format == "auto" and not _for_people(target)):
+    if format == "json" or (format == "auto" and not _for_people(shown)):
         observer = JsonObserver(target, redactor)
     else:
-        observer = TextObserver(target, redactor, journal=_is_journal(target))
+        observer = TextObserver(target, redactor, journal=_is_journal(shown))
     predicate = LogLevelFilterPredicate(defaultLogLevel=LogLevel.levelWithName(level))
     filtered: ILogObserver = FilteringLogObserver(observer, [predicate])
     return filtered

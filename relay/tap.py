@@ -55,7 +55,7 @@ class TwistdService(RelayService):
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
         if self._own_log and hasattr(parent, "setComponent"):
             log = self.config.log
-            parent.setComponent(ILogObserver, make_observer(sys.stdout, format=log.format, level=log.level))
+            parent.setComponent(ILogObserver, make_observer(format=log.format, level=log.level))
 
     def stopService(self) -> Deferred[Any]:
         def clean(result: object) -> object:

@@ -22,6 +22,7 @@ from relay.http.state import (
     TargetView,
     TrackView,
 )
+from relay.log_output import LINES
 from relay.media import configs
 from relay.media.packets import MediaKind, Track
 from relay.net.door import Door
@@ -115,7 +116,11 @@ class RelayViews:
             if listener.certificate is not None
         }
         return Counters(
-            accepted=door.accepted, refused=dict(door.refused), auth=dict(door.answers), certificates=certificates
+            accepted=door.accepted,
+            refused=dict(door.refused),
+            auth=dict(door.answers),
+            certificates=certificates,
+            log_lines_dropped=LINES.dropped,
         )
 
     def hooks(self) -> Sequence[HookView]:

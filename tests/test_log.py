@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -15,6 +16,7 @@ from twisted.logger import ILogObserver, Logger, LogLevel
 from twisted.python.failure import Failure
 
 from relay.log import MAX_FIELD, JsonObserver, Level, RateLimited, TextObserver, clean_line, make_observer
+from relay.log_output import LINES, QueuedOutput
 from relay.secret import Redactor, Secret
 
 KEY = "SECRET-0d9c1f"
@@ -175,10 +177,51 @@ def test_a_full_disk_and_a_closed_pipe_are_counted_not_raised(make: type[JsonObs
     closed = io.StringIO()
     closed.close()
     for output in (Broken(), closed):
-        observer = make(output)
-        observer(event())
+        before = LINES.dropped
+        make(output)(event())
 
-        assert observer.lines_dropped_total == 1
+        assert LINES.dropped == before + 1
+
+
+class Stalled(io.StringIO):
+    """A pipe whose reader has stopped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered, self.opened = threading.Event(), threading.Event()
+
+    def write(self, text: str) -> int:
+        self.entered.set()
+        assert self.opened.wait(10)
+        return super().write(text)
+
+
+def test_a_reader_that_stops_reading_holds_nobody_up_and_gets_the_newest_lines() -> None:
+    stalled, before = Stalled(), LINES.dropped
+    queue = QueuedOutput(stalled, lines=3)
+    queue.write("first\n")
+    assert stalled.entered.wait(10)
+    for number in range(8):
+        queue.write(f"{number}\n")
+
+    queue.close(0.01)
+    assert LINES.dropped == before + 5
+    stalled.opened.set()
+    queue.close(10)
+    assert stalled.getvalue() == "first\n5\n6\n7\n"
+
+
+def test_what_waits_is_bounded_in_size_too() -> None:
+    stalled = Stalled()
+    queue = QueuedOutput(stalled, characters=100)
+    queue.write("first\n")
+    assert stalled.entered.wait(10)
+    for letter in "abc":
+        queue.write(letter * 40)
+
+    stalled.opened.set()
+    queue.close(10)
+    assert stalled.getvalue() == "first\n" + "b" * 40 + "c" * 40
 
 
 def test_an_output_that_knows_only_ascii_gets_escapes() -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +129,41 @@ def test_a_port_in_use_is_said_in_one_line_and_exits_with_1(tmp_path: Path) -> N
     assert code == 1
     assert f"cannot listen on rtmp://127.0.0.1:{port} (the port is in use; find who has it with: ss " in program.text
     assert "Traceback" not in program.text
+
+
+def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path) -> None:
+    port, http = free_port(), free_port()
+    path = tmp_path / "relay.toml"
+    path.write_text(
+        f'[[listen]]\nurl = "rtmp://127.0.0.1:{port}"\n[http]\nlisten = "127.0.0.1:{http}"\n[plugins.streamkeys]\n'
+    )
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    command = [sys.executable, str(Path(sys.executable).parent / "twistd"), "-n", "--pidfile=", "rtmp-relay"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "plugins")])}
+    with subprocess.Popen([*command, "--config", str(path)], cwd=ROOT, env=env, stdout=writing) as program:
+        try:
+            wait_for(lambda: _alive(http), "the relay", 20)
+            for number in range(40):  # a line each, from an address each: much more than the pipe holds
+                with socket.create_connection(("127.0.0.1", port), 5, (f"127.0.7.{number + 1}", 0)) as end:
+                    end.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                    assert end.recv(10), "the relay has stopped"
+            assert _alive(http)
+            os.close(writing)
+            with open(reading, "rb") as pipe:
+                program.terminate()
+                said = pipe.read()
+        finally:
+            program.kill()
+    assert said.count(b"hs.http_on_rtmp") >= 40
+
+
+def _alive(http: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{http}/healthz", timeout=3) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 def test_time_follows_the_monotonic_clock() -> None:

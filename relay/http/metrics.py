@@ -64,6 +64,8 @@ class RelayCollector(Collector):
         yield _gauge("rtmp_relay_ready", "1 when every listener is up", [], [([], int(state.ready))])
         yield _gauge("rtmp_relay_reactor_lag_seconds", "Timer lateness, p99 of a minute", [], [([], lag.p99_ms / 1e3)])
         yield _gauge("rtmp_relay_reactor_lag_max_seconds", "The same, worst", [], [([], lag.max_ms / 1e3)])
+        lost: list[Sample] = [([], counters.log_lines_dropped)]
+        yield _counter("rtmp_relay_log_lines_dropped", "Lines of the log that nobody took", [], lost)
         expiry = [([name], at) for name, at in counters.certificates.items()]
         yield _gauge("rtmp_relay_tls_certificate_not_after_seconds", "Expiry as Unix time", ["name"], expiry)
 

@@ -184,6 +184,8 @@ class Counters:
     """Answers to encoders and players: ``publish-allowed``, ``publish-denied``, ``play-allowed``, ``play-denied``."""
     certificates: Mapping[str, float] = field(default_factory=dict)
     """Listener or certificate name -> notAfter in seconds since the epoch."""
+    log_lines_dropped: int = 0
+    """Lines of the log that nobody took: its reader stalls or its disk is full."""
 
 
 class RelayState(Protocol):

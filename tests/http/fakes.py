@@ -88,7 +88,11 @@ class FakeState:
 
     def counters(self) -> Counters:
         return Counters(
-            accepted=9, refused={"chunk.size_zero": 1}, auth={"publish-denied": 3}, certificates={"rtmps": 2e9}
+            accepted=9,
+            refused={"chunk.size_zero": 1},
+            auth={"publish-denied": 3},
+            certificates={"rtmps": 2e9},
+            log_lines_dropped=4,
         )
 
     def hooks(self) -> Sequence[HookView]:

@@ -46,6 +46,7 @@ def scrape(clock: Clock, state: FakeState | None = None) -> dict[tuple[str, tupl
         ("rtmp_relay_hook_duration_seconds_count", {"hook": "authorize_publish", "plugin": "webhook"}, 5),
         ("rtmp_relay_auth_total", {"result": "publish-denied"}, 3),
         ("rtmp_relay_reactor_lag_seconds", {}, 0.0035),
+        ("rtmp_relay_log_lines_dropped_total", {}, 4),
         ("rtmp_relay_tls_certificate_not_after_seconds", {"name": "rtmps"}, 2e9),
         ("rtmp_relay_streams", {"state": "waiting"}, 1),
         ("rtmp_relay_ready", {}, 1),
