@@ -29,6 +29,27 @@ class _Address:
     failed_at: float = 0.0
 
 
+class _Bucket:
+    """Tokens that come back with time."""
+
+    __slots__ = ("_most", "_per_s", "_refilled_at", "_tokens")
+
+    def __init__(self, per_s: float, most: float) -> None:
+        self._per_s = per_s
+        self._most = max(most, 1.0)
+        self._tokens = self._most
+        self._refilled_at = 0.0
+
+    def take(self, now: float) -> bool:
+        """Take one; False when there is none."""
+        self._tokens = min(self._most, self._tokens + (now - self._refilled_at) * self._per_s)
+        self._refilled_at = now
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
+
+
 @dataclass(slots=True, eq=False)
 class Ticket:
     """One admitted connection. `role` is None until it is authorised; *address* is what it is counted as."""
@@ -44,12 +65,13 @@ class Admission:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._addresses: OrderedDict[str, _Address] = OrderedDict()
+        self._handshakes = _Bucket(limits.tls_handshakes_per_s, limits.tls_handshakes_per_s)
         self.connections = 0
         self.unauthenticated = 0
         self.roles: dict[Role, int] = {"publisher": 0, "player": 0}
 
-    def admit(self, address: str, now: float) -> Ticket | str:
-        """Return a ticket, or the reason code of the refusal."""
+    def admit(self, address: str, now: float, *, tls: bool = False) -> Ticket | str:
+        """Return a ticket, or the reason code of the refusal. With *tls* a handshake is to come, which costs CPU."""
         limits = self._limits
         if self.connections >= limits.connections:
             return "limit.connections"
@@ -61,6 +83,8 @@ class Admission:
             return "limit.unauthenticated_per_ip"
         if not self._take_token(address, known, now):
             return "limit.new_per_ip"
+        if tls and not self._handshakes.take(now):
+            return "limit.tls_handshakes"
         known.unauthenticated += 1
         self.connections += 1
         self.unauthenticated += 1

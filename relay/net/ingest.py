@@ -65,6 +65,7 @@ class IngestProtocol(Protocol):
         self.role: Publisher | Playback | None = None
         self._seconds = door.clock.seconds
         self._moderation = door.moderation
+        self._turn_s = limits.parse_ms_per_turn / 1000
         self._phase = "tls" if tls else "handshake"
         self._age = 0.0
         self._linger_s = LINGER_S
@@ -78,7 +79,7 @@ class IngestProtocol(Protocol):
         if self.door.draining:
             self._abort_unheard("shutdown")
             return
-        admitted = self.door.admission.admit(self.peer, self._seconds())
+        admitted = self.door.admission.admit(self.peer, self._seconds(), tls=self.tls)
         if isinstance(admitted, str):
             self._abort_unheard(admitted)
             return
@@ -104,10 +105,23 @@ class IngestProtocol(Protocol):
             self.send(self.rtmp.data_to_send())
             self.refuse(error.code, error.text, error.answer)
             return
+        spent = self._seconds() - now
+        if spent > self._turn_s:
+            self._rest(spent)
         self.take(events, now)
         reply = self.rtmp.data_to_send()
         if reply:
             self.send(reply)
+
+    def _rest(self, seconds: float) -> None:
+        """Read nothing for *seconds*: tiny chunks take long to parse, and the others have their turn, too."""
+        transport: Any = self.transport
+        transport.pauseProducing()
+        self.door.clock.callLater(seconds, self._read_on)
+
+    def _read_on(self) -> None:
+        transport: Any = self.transport
+        transport.resumeProducing()  # does nothing when the connection is gone
 
     def take(self, events: Iterable[Event], now: float) -> None:
         """Act on what the peer said, in order; media goes straight to the role."""

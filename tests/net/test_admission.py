@@ -120,6 +120,21 @@ def test_tokens_come_back_with_time_up_to_the_burst() -> None:
     assert door.admit("192.0.2.1", NOW + 60) == "limit.new_per_ip"
 
 
+def test_tls_handshakes_have_a_budget_that_all_addresses_share_and_plain_connections_do_not_touch() -> None:
+    door = admission(tls_handshakes_per_s=3)
+    hosts = iter(range(1, 100))
+
+    def knock(now: float, *, tls: bool) -> bool:
+        answer = door.admit(f"192.0.2.{next(hosts)}", now, tls=tls)
+        assert isinstance(answer, Ticket) or answer == "limit.tls_handshakes"
+        return isinstance(answer, Ticket)
+
+    assert [knock(NOW, tls=True) for _ in range(4)] == [True, True, True, False]
+    assert knock(NOW, tls=False)
+    assert [knock(NOW + 0.4, tls=True) for _ in range(2)] == [True, False]
+    assert sum(knock(NOW + 60, tls=True) for _ in range(10)) == 3
+
+
 def test_a_refused_connection_costs_no_token_and_holds_no_place() -> None:
     door = admission(new_per_ip_burst=3, connections=1)
     ticket = admitted(door)

@@ -40,6 +40,31 @@ class IngestTestCase(RelayTestCase):
         assert self.door.refused[code] == 1
 
 
+class WorkTests(IngestTestCase):
+    async def test_who_takes_long_to_parse_rests_as_long_and_then_goes_on(self) -> None:
+        self.open(parse_ms_per_turn=2)
+        end = await self.raw()
+        connection = self.made[-1]
+        parse = connection.rtmp.receive_data
+
+        def slowly(data: bytes, now: float) -> list[Any]:
+            self.clock.advance(0.03)
+            return parse(data, now)
+
+        connection.rtmp.receive_data = slowly
+        end.transport.write(C0C1[:9])
+        await until(lambda: connection.transport not in reactor.getReaders(), "the rest")
+        self.clock.advance(0.029)
+        assert connection.transport not in reactor.getReaders()
+        self.clock.advance(0.002)
+        assert connection.transport in reactor.getReaders()
+
+        connection.rtmp.receive_data = parse
+        end.transport.write(C0C1[9:])
+        await until(lambda: len(end.received) == 3073, "S0 S1 S2")
+        assert connection.transport in reactor.getReaders()
+
+
 class DeadlineTests(IngestTestCase):
     async def test_a_silent_peer_is_closed(self) -> None:
         self.open(handshake_s=10)
