@@ -45,9 +45,12 @@ from relay.events import (
     TargetWarning,
 )
 from relay.hookspecs import StreamInfo, hookimpl
-from relay.media.configs import video_facts
+from relay.media.configs import audio_facts, codec_string, video_facts
 from relay.media.packets import Codec, MediaKind, Packet, Role, Track, TrackSet
 from relay.media.tailor import Tailor, Tailoring
+from relay.mux.errors import MuxError
+from relay.mux.fmp4 import Fmp4Muxer
+from relay.mux.segment import Fragment
 from relay.net.addresses import AddressPolicy
 from relay.net.endpoints import RtmpUrl, parse_url
 from relay.pluginfind import API_VERSION
@@ -78,7 +81,10 @@ __all__ = [
     "FeedMerged",
     "FeedStarted",
     "FeedSwitched",
+    "Fmp4Muxer",
+    "Fragment",
     "MediaKind",
+    "MuxError",
     "Packet",
     "PlayRequest",
     "PlayerJoined",
@@ -109,6 +115,8 @@ __all__ = [
     "TargetWarning",
     "Track",
     "TrackSet",
+    "audio_facts",
+    "codec_string",
     "hookimpl",
     "is_loopback",
     "is_public_name",

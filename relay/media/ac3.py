@@ -15,6 +15,8 @@ _RATES = (48_000, 44_100, 32_000)
 _BITRATES = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
 _CHANNELS = (2, 1, 2, 3, 3, 4, 4, 5)
 """Full-bandwidth channels by acmod."""
+MAX_FRAMES = 64
+"""Sync frames of one packet: six blocks of eight independent substreams, and room."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +107,25 @@ def facts(frame: bytes) -> AudioFacts:
     """Return the facts of a sync frame."""
     head = parse_frame(frame)
     return AudioFacts(sample_rate=head.sample_rate, channels=head.channels, samples_per_frame=head.samples)
+
+
+def packet_samples(packet: bytes) -> int:
+    """Return how many samples a packet decodes to. One of E-AC-3 may hold several sync frames (ETSI TS 102 366 E.1.3):
+    independent substream 0 counts, the other substreams sound at the same time."""
+    head = parse_frame(packet)
+    if not head.enhanced:
+        return head.samples
+    samples = position = 0
+    for _ in range(MAX_FRAMES):
+        if position >= len(packet):
+            break
+        frame = packet[position : position + 8]
+        if len(frame) < 8 or not frame.startswith(b"\x0b\x77"):
+            break
+        if frame[2] >> 6 != 1 and frame[2] >> 3 & 7 == 0:
+            samples += parse_frame(frame).samples
+        position += ((frame[2] & 7) << 8 | frame[3]) * 2 + 2
+    return samples or head.samples
 
 
 def box_payload(frame: bytes) -> bytes:

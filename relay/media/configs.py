@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from relay.media import aac, ac3, av1, flac, h264, hevc, nal, opus, vp9
+from relay.media import aac, ac3, av1, flac, h264, hevc, mp3, nal, opus, vp9
 from relay.media.errors import MediaError, bad_config
 from relay.media.facts import AudioFacts, VideoFacts
 from relay.media.packets import Codec, Track
@@ -100,8 +100,10 @@ def video_facts(track: Track) -> VideoFacts | None:
 
 
 def audio_facts(track: Track, first_frame: bytes = b"") -> AudioFacts | None:
-    """Return what an audio track's configuration says; AC-3 has none and is read from *first_frame*."""
+    """Return what an audio track's configuration says; AC-3 and MP3 have none and are read from *first_frame*."""
     try:
+        if track.codec is Codec.MP3:
+            return mp3.facts(first_frame)
         if track.codec in (Codec.AC3, Codec.EAC3):
             return ac3.facts(first_frame)
         read = _AUDIO_FACTS.get(track.codec)

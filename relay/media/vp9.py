@@ -23,9 +23,21 @@ class VpConfig:
     matrix: int
 
 
+_LEVELS = (
+    *((36_864, 10), (73_728, 11), (122_880, 20), (245_760, 21), (552_960, 30), (983_040, 31)),
+    *((2_228_224, 40), (8_912_896, 50), (35_651_584, 60)),
+)
+"""Largest picture of each level, the lowest level of that size (VP9 Annex A)."""
+
+
+def bare_config(record: bytes) -> bytes:
+    """Return a vpcC record without the FullBox version and flags that FFmpeg writes in front."""
+    return record[4:] if record.startswith(b"\x01\x00\x00\x00") and len(record) >= 12 else record
+
+
 def parse_config(record: bytes) -> VpConfig:
     """Read a vpcC record, with the FullBox version and flags in front as FFmpeg writes it, or without."""
-    body = record[4:] if record.startswith(b"\x01\x00\x00\x00") and len(record) >= 12 else record
+    body = bare_config(record)
     if len(body) < 8:
         raise bad_config("not a VP configuration record")
     config = VpConfig(
@@ -71,19 +83,10 @@ def is_keyframe(payload: bytes) -> bool:
 def frame_facts(payload: bytes, record: bytes) -> VideoFacts | None:
     """Return the facts of a key frame; only the frame itself knows the picture size. None for other frames."""
     config = parse_config(record)
-    reader = BitReader(payload[:32])
-    profile = _key_frame(reader)
-    if profile is None:
+    head = _read_key_frame(payload)
+    if head is None:
         return None
-    if reader.bits(24) != 0x498342:
-        raise MediaError("media.bad_frame", "VP9 sync code missing")
-    if profile >= 2:
-        reader.skip(1)
-    if reader.bits(3) == 7:  # CS_RGB: no range and, in profiles 0 and 2, no subsampling bits either
-        reader.skip(1 if profile in (1, 3) else 0)
-    else:
-        reader.skip(4 if profile in (1, 3) else 1)
-    width, height = reader.bits(16) + 1, reader.bits(16) + 1
+    width, height = head[-2:]
     return VideoFacts(
         width=width,
         height=height,
@@ -96,6 +99,37 @@ def frame_facts(payload: bytes, record: bytes) -> VideoFacts | None:
         matrix=config.matrix,
         full_range=config.full_range,
     )
+
+
+def config_from_frame(payload: bytes) -> bytes | None:
+    """Build a vpcC record from a key frame whose encoder sent none; None for other frames. The level is the size's."""
+    head = _read_key_frame(payload)
+    if head is None:
+        return None
+    profile, depth, chroma, full_range, width, height = head
+    level = next((level for size, level in _LEVELS if width * height <= size), 62)
+    return bytes((profile, level, depth << 4 | chroma << 1 | full_range, 2, 2, 2, 0, 0))
+
+
+def _read_key_frame(payload: bytes) -> tuple[int, int, int, int, int, int] | None:
+    """Return profile, bit depth, vpcC chroma, full range, width and height of a key frame (VP9 6.2, 7.2)."""
+    reader = BitReader(payload[:32])
+    profile = _key_frame(reader)
+    if profile is None:
+        return None
+    if reader.bits(24) != 0x498342:
+        raise MediaError("media.bad_frame", "VP9 sync code missing")
+    depth = 8 if profile < 2 else 12 if reader.flag() else 10
+    chroma, full_range = 1, 0
+    if reader.bits(3) == 7:  # CS_RGB: no range and, in profiles 0 and 2, no subsampling bits either
+        chroma, full_range = 3, 1
+        reader.skip(1 if profile in (1, 3) else 0)
+    else:
+        full_range = reader.bits(1)
+        if profile in (1, 3):
+            chroma = {0: 3, 2: 2}.get(reader.bits(2), 3)  # vpcC knows no 4:4:0
+            reader.skip(1)
+    return profile, depth, chroma, full_range, reader.bits(16) + 1, reader.bits(16) + 1
 
 
 def _key_frame(reader: BitReader) -> int | None:

@@ -1,0 +1,1 @@
+"""Container writers: packets to FLV, fragmented MP4 (CMAF) and MPEG-TS. No I/O."""
