@@ -36,6 +36,7 @@ TEMPLATE = "*"
 
 _LISTEN_URL = re.compile(r"(rtmps?)://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?/?")
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+_SITE = re.compile(r"\*|https?://(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*(:[0-9]{1,5})?")
 _DEFAULT_PORTS = {"rtmp": 1935, "rtmps": 443}
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -130,6 +131,17 @@ class Http(ConfigModel):
     """``HOST:PORT``. Loopback by default: the API can stop a show."""
     token: SecretRef | None = None
     """What ``Authorization: Bearer`` must hold. Needed to listen beyond loopback."""
+    embed_in: tuple[str, ...] = ("*",)
+    """Sites that may show the watch page in a frame: ``https://www.example``, ``https://*.example``; ``*`` is every
+    site, an empty list none. No other page can be framed."""
+
+    @field_validator("embed_in")
+    @classmethod
+    def _check_embed_in(cls, sites: tuple[str, ...]) -> tuple[str, ...]:
+        for site in sites:
+            if _SITE.fullmatch(site) is None:
+                raise ValueError('must hold sites such as "https://www.example", without a path, or "*"')
+        return sites
 
     @field_validator("listen")
     @classmethod

@@ -20,6 +20,7 @@ PUBLISH_URL = f"rtmp://127.0.0.1:1935/live/{STREAM}"
 _NOTE = f"""
   A synthetic encoder publishes to {PUBLISH_URL}
   play it      ffplay {PUBLISH_URL}          (or VLC: Media > Open Network Stream)
+  watch it     http://127.0.0.1:8080/watch/{STREAM}
   look at it   curl http://127.0.0.1:8080/api/v1/streams/{STREAM}
   stop         Ctrl-C
 """

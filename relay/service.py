@@ -159,6 +159,7 @@ class RelayService(MultiService):
             token=None if token is None else token.secret,
             resources=self.host.http_resources(),
             targets=self.host.target_control,
+            embed_in=self.config.http.embed_in,
             clock=self._reactor,
             limits=HttpLimits(
                 headers_s=limits.http_header_s,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from io import BytesIO
 from typing import Any, cast
 from urllib.parse import unquote_to_bytes
@@ -30,6 +30,7 @@ from relay.http.guard import Guard
 from relay.http.health import health_routes
 from relay.http.metrics import metrics_route
 from relay.http.openapi import openapi_reply
+from relay.http.pages import page_resources
 from relay.http.problems import PROBLEM_TYPE, SECURITY_HEADERS, Problem, not_found
 from relay.http.router import Call, Reply, Route, Router, method_not_allowed
 from relay.http.state import RelayState
@@ -43,8 +44,8 @@ RESERVED = frozenset(
     {"", "api", "healthz", "readyz", "metrics", "stat", "watch", "static", "favicon.ico", "robots.txt"}
 )
 """First path segments that plugins may not take: they are or will be the relay's own."""
-PUBLIC = frozenset({"hls", "watch"})
-"""Mounts for viewers, who have no API token."""
+PUBLIC = frozenset({"", "hls", "static", "watch"})
+"""Mounts for viewers, who have no API token. `/` itself holds nothing: it asks the API, with a token typed into it."""
 
 
 def make_site(
@@ -57,6 +58,7 @@ def make_site(
     public: Collection[str] = PUBLIC,
     limits: HttpLimits | None = None,
     targets: TargetControl | None = None,
+    embed_in: Sequence[str] = ("*",),
 ) -> RelaySite:
     """Build the site.
 
@@ -65,6 +67,7 @@ def make_site(
         resources: what plugins mount, by first path segment.
         hosts: further names to answer to while there is no token, for a reverse proxy on this machine.
         targets: the plugin that changes targets while streams are live, if there is one.
+        embed_in: the sites that may show the watch page in a frame.
 
     Raises:
         ConfigError: a plugin asks for a name that is reserved or not one clean segment.
@@ -75,7 +78,8 @@ def make_site(
     guard = Guard(token=token, hosts=hosts, clock=clock)
     routes = [*health_routes(state), metrics_route(state), *stream_routes(state), *target_routes(state, targets)]
     routes.append(_openapi_route(routes, guard))
-    return RelaySite(Router(routes), guard, resources, frozenset(public), limits or HttpLimits(), clock)
+    mounts = {**page_resources(hls="hls" in resources, embed_in=embed_in), **resources}
+    return RelaySite(Router(routes), guard, mounts, frozenset(public), limits or HttpLimits(), clock)
 
 
 def _clean_name(name: str) -> bool:

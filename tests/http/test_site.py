@@ -94,8 +94,11 @@ def test_other_methods_are_refused_with_what_is_allowed(clock: Clock, path: str,
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
         "/nothing",
+        "/watch",
+        "/static",
+        "/static/",
+        "/static/index.html",
         "/api",
         "/api/v1/",
         "/api/v1/streams/",
