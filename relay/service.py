@@ -101,6 +101,7 @@ class RelayService(MultiService):
             uniform=random.Random().uniform,  # noqa: S311 - jitter, not a secret
             queue_bytes=limits.queue_bytes,
             queue_ms=limits.queue_ms,
+            name_for=self._push_name,
         )
         self.host = PluginHost(
             config,
@@ -178,6 +179,9 @@ class RelayService(MultiService):
         group = PushGroup(self._tools, self._flushers[merge_ms], stream, targets)
         self._groups.setdefault(stream, []).append(group)
         return group
+
+    def _push_name(self, stream: str) -> str:
+        return self.door.push_name(stream)
 
     def _opine(self, stream: str, feed: str, trigger: str, fault: Fault | None) -> bool:
         """Add what a plugin found out about a feed to what its judge knows."""

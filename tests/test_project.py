@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -112,6 +113,24 @@ def test_the_unit_starts_what_exists_and_gives_no_rights() -> None:
     assert service["CapabilityBoundingSet"] == "CAP_NET_BIND_SERVICE"
     assert service["ProtectSystem"] == "strict"
     assert service["NoNewPrivileges"] == service["DynamicUser"] == "yes"
+
+
+def test_systemd_itself_finds_the_unit_tight() -> None:
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        pytest.skip("needs systemd-analyze: apt install systemd")
+
+    result = run(program, "security", "--offline=true", "--threshold=20", "etc/rtmp-relay.service")
+
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr
+
+
+def test_what_prints_serves_or_stores_never_reveals_a_secret() -> None:
+    blind = ["http/*", "stream/*", "media/*", "mux/*", "log*", "views", "events", "hookcalls", "pluginhost", "service"]
+    files = [path for pattern in blind for path in (ROOT / "relay").glob(f"{pattern}.py")]
+
+    assert len(files) > 20
+    assert [path.name for path in files if ".reveal(" in path.read_text()] == []
 
 
 def test_changelog_fragments_are_named_so_that_a_release_can_join_them() -> None:

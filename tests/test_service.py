@@ -23,6 +23,7 @@ from tests.helpers.seats import check_programme, frames_of
 from tests.helpers.services import CONFIG, ServiceTestCase, configuration
 from tests.helpers.streams import End
 from tests.helpers.tls import Authority, tls_client
+from tests.integration.harness import free_port
 
 KEY = "canary-e4da3b7fbbce2345"
 
@@ -110,6 +111,23 @@ class RunningTests(ServiceTestCase):
         assert platform.last.published[0].name.reveal() == KEY
         for text in (body, metrics, *self.logged, repr(self.service.config)):
             assert KEY not in text
+
+    async def test_a_stream_does_not_become_its_own_backup(self) -> None:
+        port = free_port()
+        keys = f'[streams.show.streamkeys]\nprimary = "{KEY}"\nbackup = "backup-{KEY}"\n'
+        other = f'[streams.other.streamkeys]\nprimary = "other-{KEY}"\n'
+        targets = "".join(
+            f'[streams.show.restream.{name}]\nurl = "rtmp://127.0.0.1:{port}/live"\nkey = "{name}-{KEY}"\n'
+            for name in ("backup", "other")
+        )
+        self.start(CONFIG.replace("127.0.0.1:0", f"127.0.0.1:{port}", 1) + keys + other + targets)
+        OnAir(await encoder(port, KEY)).headers().run(5)
+
+        await until(lambda: self.service.door.refused["forward.loop"], "the refusal")
+        await until(lambda: self.service.registry.get("other"), "a push to another stream of this relay")
+        stream = self.service.registry.get("show")
+        assert stream is not None
+        assert stream.find_feed("backup") is None
 
     async def test_an_encoder_over_tls_publishes_too(self) -> None:
         certificate, key = Authority(self.tmp_path).issue()

@@ -6,6 +6,7 @@ instead of on each other.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from relay.events import Event
 from relay.log import RateLimited
 from relay.net.admission import Admission
 from relay.net.audiences import Audiences
+from relay.net.hops import Hops
 from relay.net.moderation import Moderation
 from relay.net.turnstile import Turnstile
 from relay.net.watch import Watch
@@ -72,11 +74,17 @@ class Door:
     """Who sends each feed."""
     connections: set[IngestProtocol] = field(default_factory=set)
     """Every open connection."""
+    hops: Hops = field(default_factory=lambda: Hops(os.urandom(16)))
     turnstile: Turnstile = field(default_factory=Turnstile)
     accepted: int = 0
     draining: bool = False
     """The relay is shutting down: no new connection, publisher or player."""
     _numbers: int = 0
+
+    def push_name(self, stream: str) -> str:
+        """Return what a push of *stream* calls itself, so that the stream is known when it comes back."""
+        encoders = (one.connection.flash_ver for one in self.publishers.values() if one.streams(stream))
+        return self.hops.name_for(stream, encoders)
 
     def next_connection_id(self) -> str:
         """Return an id for a new connection, unique in this process."""

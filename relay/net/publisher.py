@@ -52,6 +52,10 @@ class Publisher:
         """Whether media is taken."""
         return self.feed is not None
 
+    def streams(self, name: str) -> bool:
+        """Whether it is a feed of this stream."""
+        return self.stream is not None and self.stream.name == name
+
     # Asking.
 
     async def request(self, event: PublishRequested) -> None:
@@ -103,6 +107,12 @@ class Publisher:
         name = decision.stream_name
         if not is_public_name(name):
             return "name.bad", "a plugin allowed a bad stream name", "Publishing refused: bad stream name."
+        if self._door.hops.has_been(name, self.connection.flash_ver):
+            return (
+                "forward.loop",
+                f"a target leads stream {name} back to itself",
+                "This stream comes from here already.",
+            )
         free = await self._is_free(decision)
         if free and not self._gone:
             if not await self._my_turn(decision):

@@ -35,7 +35,7 @@ from relay.net.pushlink import PushLink
 from relay.net.sockets import TcpFigures
 from relay.net.turns import Turns
 from relay.net.watch import Watch
-from relay.rtmp.client import ClientConnection
+from relay.rtmp.client import FLASH_VER, ClientConnection
 from relay.secret import Redactor, Secret, redact_urls
 from relay.stream.outbox import Outbox
 
@@ -89,6 +89,8 @@ class PushTools:
     uniform: Callable[[float, float], float]
     queue_bytes: int
     queue_ms: int
+    name_for: Callable[[str], str] = lambda stream: FLASH_VER
+    """What a push of this stream calls itself."""
 
 
 class LinkFactory(Factory):
@@ -235,7 +237,12 @@ class RtmpPush:
 
     def _rtmp(self, url: RtmpUrl) -> ClientConnection:
         return ClientConnection(
-            role="publish", app=url.app.reveal(), tc_url=url.tc_url, name=self.place.key, random=PushLink.random
+            role="publish",
+            app=url.app.reveal(),
+            tc_url=url.tc_url,
+            name=self.place.key,
+            random=PushLink.random,
+            flash_ver=self._tools.name_for(self.stream),
         )
 
     def _note_certificate(self, number: int) -> None:

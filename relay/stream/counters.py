@@ -26,6 +26,10 @@ SLOW_STEPS = 4096
 """Long frame intervals remembered for the judge."""
 
 
+METADATA_PER_S = 10
+"""onMetaData passed on a second: each goes to every player and destination, and nobody honest changes it so often."""
+
+
 class FeedCounters:
     """The numbers of one feed.
 
@@ -50,6 +54,7 @@ class FeedCounters:
         self.video_frames_total = 0
         self.audio_frames_total = 0
         self.cut_packets_total = 0
+        self.metadata_dropped_total = 0
         self.keyframes_total = 0
         self.moving_frames_total = 0
         self.keyframe_interval_ms: int | None = None
@@ -62,6 +67,8 @@ class FeedCounters:
         self._video_step = VIDEO_STEP_MS
         self._audio_step = AUDIO_STEP_MS
         self._rates = Rates(now)
+        self._metadata_room = float(METADATA_PER_S)
+        self._metadata_at = now
 
     @property
     def newest_ms(self) -> int:
@@ -86,6 +93,16 @@ class FeedCounters:
     def sample(self, now: float) -> FeedHealth:
         """Return how the feed does; meant to be called about once a second."""
         return self._rates.health(self, now, clamped=self._timeline.clamped)
+
+    def _metadata_is_due(self, now: float) -> bool:
+        """Whether one more onMetaData may pass (reliability.md case 59); counts it either way."""
+        room = self._metadata_room + (now - self._metadata_at) * METADATA_PER_S
+        room = min(room, float(METADATA_PER_S))
+        self._metadata_at = now
+        due = room >= 1.0
+        self._metadata_room = room - due
+        self.metadata_dropped_total += not due
+        return due
 
     def _note_keyframe(self, dts: int, now: float) -> None:
         if self._key >= 0:

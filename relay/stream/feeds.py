@@ -299,6 +299,8 @@ class Feed(FeedCounters):
     def _push_other(self, packet: Packet, now: float) -> None:
         if packet.role is Role.END:
             return  # The programme goes on, maybe from another feed; its end is the end of the stream.
+        if packet.role is Role.METADATA and not self._metadata_is_due(now):
+            return
         packet.dts = self._timeline.place(packet.kind, packet.track, packet.dts, True)
         if self._splice is not None:
             self._splice.append(packet, now)

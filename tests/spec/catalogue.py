@@ -15,10 +15,11 @@ CASES: list[Case] = [
     *names.CASES,
 ]
 
-SCENARIOS = (8, 13, 38, 65, 66, 67, 77, 114, 115, 116, 118, 119, 120, 121, 122, 123, 124, 125, 126)
+SCENARIOS = (8, 13, 38, 65, 66, 67, 77, 79, 114, 115, 116, 118, 119, 120, 121, 122, 123, 124, 125, 126)
 """Several connections, or time: tests/spec/test_scenarios.py."""
 
 ELSEWHERE = {
+    68: "loops through other relays: tests/net/test_hops.py, tests/test_service.py",
     78: "needs the control API",
     100: "recordings",
     107: "playlists",

@@ -114,6 +114,7 @@ class Case:
         memory: bytes the process may grow meanwhile.
         sansio, socket: where it makes sense.
         max_step: the largest step between video timestamps that a player may see, in ms; None when not checked.
+        most_data: data messages that a player may see at most; None when not checked.
     """
 
     number: int
@@ -135,6 +136,7 @@ class Case:
     sansio: bool = True
     socket: bool = True
     max_step: int | None = None
+    most_data: int | None = None
 
     @property
     def id(self) -> str:

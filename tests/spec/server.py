@@ -86,9 +86,10 @@ def play_out(server: Server, case: Case, size: int = 0) -> str:
         if outcome.closed:
             outcome.code = _code(server, link.source)
         faults = [verdict(case.expect, outcome, codes_known=server.relay is not None)]
+        media = 8192 if case.after is Phase.PLAY else 0
         if not outcome.closed and not problem:
             faults += _check_media(server, case, viewer, stream)
-            faults += [f"answered {reply} bytes" for _ in [0] if reply > case.max_reply + 8192]
+            faults += [f"answered {reply} bytes" for _ in [0] if reply > case.max_reply + media]
         faults += _check_server(server, case, outcome, link.source, before)
         return "; ".join(fault for fault in faults if fault)
     finally:
@@ -159,6 +160,9 @@ def _check_media(server: Server, case: Case, viewer: Viewer | None, stream: str)
     faults = [dialogue.missing_in_order(wanted, media)]
     faults += [f"{body[:12].hex()} came out" for body in case.never if body in bodies]
     faults += [f"{body[:12].hex()} came {bodies.count(body)} times" for body in case.once if bodies.count(body) > 1]
+    data = sum(kind == wire.DATA for kind, _, _ in media)
+    if case.most_data is not None and data > case.most_data:
+        faults.append(f"{data} data messages came out")
     return [*faults, *_check_times(media, case.max_step)]
 
 

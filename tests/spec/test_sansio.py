@@ -97,7 +97,7 @@ def play_out(case: Case, size: int) -> tuple[CoreLink, Outcome, str]:
     problem = ""
     if not link.closed and case.expect.continues:
         problem = dialogue.follow_up(link, case.after if case.leaves is None else case.leaves, case.chunk_size)
-    complaint = f"answered {reply} bytes" if reply > case.max_reply + 8192 else ""
+    complaint = f"answered {reply} bytes" if reply > case.max_reply else ""
     if not link.closed and not problem:
         complaint = complaint or _complaint(case, link, answers)
     return link, Outcome(link.closed, link.code, link.errors(), problem), complaint

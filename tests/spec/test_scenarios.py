@@ -178,6 +178,27 @@ def test_126_an_encoder_that_reconnects_without_end_is_slowed_down(server: Serve
     assert granted <= 5 + 3 + 2, f"{granted} publishes with one key within 3 s"
 
 
+def test_079_frames_without_their_headers_reach_no_player(server: Server) -> None:
+    index = server.next_index()
+    link = SocketLink(server.address, source_address(index))
+    dialogue.reach(link, Phase.PUBLISH, key=key_of(index))
+    blind = [wire.picture(b"blind %d" % number, key=number % 10 == 0) for number in range(60)]
+    early = SocketLink(server.address, patience=1)
+    link.send(b"".join(wire.video(body, 40 * number) for number, body in enumerate(blind[:50])))
+    with contextlib.suppress(dialogue.StuckError):
+        dialogue.reach(early, Phase.PLAY, stream=stream_of(index))
+    link.send(b"".join(wire.video(body, 40 * number) for number, body in enumerate(blind[50:], 50)))
+    link.send(wire.opening() + wire.video(wire.picture(b"seen"), 2440))
+    with contextlib.closing(Viewer(server.address, stream_of(index))) as viewer:
+        assert viewer.wait_for(wire.picture(b"seen"))
+        early.rest(0.2)
+        came = [*(body for _, _, body in viewer.media), *(heard.body for heard in early.heard)]
+
+    assert not [body for body in came if body in blind]
+    early.close()
+    link.close()
+
+
 # --- ends ----------------------------------------------------------------------------------------------------------
 
 

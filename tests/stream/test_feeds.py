@@ -150,6 +150,20 @@ def test_other_metadata_on_the_backup_is_written_at_the_cut() -> None:
     assert show.sink.packets[-2].dts == show.sink.packets[-1].dts
 
 
+def test_a_flood_of_metadata_is_passed_on_ten_times_a_second() -> None:
+    show, primary, _ = pair()
+    before = len(show.sink.packets)
+    for number in range(2000):  # two seconds of a thousand a second
+        body = b"\x02\x00\x04" + b"%04d" % number
+        primary.push(data(100 + number, role=Role.METADATA, body=body), 1.0 + number / 1000)
+    primary.push(data(3100, role=Role.METADATA, body=b"\x02\x00\x03new"), 4.0)
+
+    passed = show.sink.packets[before:]
+    assert len(passed) == 10 + 20
+    assert passed[-1].body.endswith(b"new")
+    assert primary.metadata_dropped_total == 2001 - 30
+
+
 def test_a_switch_by_hand_keeps_the_live_feed_until_the_keyframe() -> None:
     show, primary, backup = pair()
 

@@ -474,6 +474,7 @@ CASES = [
         expect=continues() | closed("limit.*", "msg.*"),
         deliveries=(WHOLE,),
         seconds=4,
+        most_data=60,
     ),
     *(
         Case(
