@@ -30,14 +30,14 @@ from tests.spec import wire
 
 pytestmark = pytest.mark.integration
 
-SIEGE_S = 120 if LONG else 6
+SIEGE_S = 120 if LONG else 4
 MIB = 1024 * 1024
 GROWTH = 200 * MIB
 """Promise P17: what all enemies together may cost while they are there."""
 
 
 def test_nobody_notices_a_siege(tmp_path: Path, made: Path) -> None:
-    source = sources.small_h264_aac(made, SIEGE_S + 6)
+    source = sources.small_h264_aac(made, SIEGE_S + 4)
     evil = free_port()
     table = stream_table(HEALTHY, HEALTHY_KEY)
     table += stream_table(wire.STREAM, wire.KEY, targets={"evil": f"rtmp://127.0.0.1:{evil}/live"})
