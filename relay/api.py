@@ -50,6 +50,7 @@ from relay.media.packets import Codec, MediaKind, Packet, Role, Track, TrackSet
 from relay.media.tailor import Tailor, Tailoring
 from relay.mux.errors import MuxError
 from relay.mux.fmp4 import Fmp4Muxer
+from relay.mux.mpegts import TsMuxer
 from relay.mux.segment import Fragment
 from relay.net.addresses import AddressPolicy
 from relay.net.endpoints import RtmpUrl, parse_url
@@ -115,6 +116,7 @@ __all__ = [
     "TargetWarning",
     "Track",
     "TrackSet",
+    "TsMuxer",
     "audio_facts",
     "codec_string",
     "hookimpl",

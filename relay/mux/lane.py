@@ -11,7 +11,7 @@ from relay.media import opus
 from relay.media.errors import MediaError
 from relay.media.packets import Codec, Packet, Track
 from relay.mux.entries import VIDEO_SCALE, Entry
-from relay.mux.units import fit_for
+from relay.mux.units import Fit
 
 MAX_DRIFT_MS = 40
 """How far sample count and timestamps may be apart. Rounding makes 1 ms, bad encoders 30; 45 ms show."""
@@ -45,25 +45,25 @@ class Lane:
         "_last_duration",
         "_late",
         "_origin",
-        "_scale",
         "entry",
         "last",
         "number",
         "pending",
+        "scale",
         "track",
     )
 
-    def __init__(self, track: Track, number: int, origin: int, entry: Entry | None) -> None:
+    def __init__(self, track: Track, number: int, origin: int, entry: Entry | None, fit: Fit) -> None:
         self.track = track
         self.number = number
         self.pending: list[Sample] = []
         self.last: int | None = None
-        self._fit = fit_for(track)
+        self._fit = fit
         self._origin = origin
         self._clock: int | None = None
         self._late = False
         self._last_duration = 0
-        self._scale = VIDEO_SCALE
+        self.scale = VIDEO_SCALE
         self.entry: Entry | None = None
         if entry is not None:
             self.settle(entry)
@@ -71,7 +71,7 @@ class Lane:
     def settle(self, entry: Entry) -> None:
         """Take the track's time scale and sample entry."""
         self.entry = entry
-        self._scale = entry.scale
+        self.scale = entry.scale
 
     def put(self, packet: Packet) -> int:
         """Let a frame wait; return its size. Raises `MediaError` when it cannot go into a file."""
@@ -92,16 +92,16 @@ class Lane:
 
     def ticks(self, ms: int) -> int:
         """Return a stream time in the ticks of the file."""
-        return (ms - self._origin) * self._scale // 1000
+        return (ms - self._origin) * self.scale // 1000
 
     def ms(self, ticks: int) -> float:
         """Return ticks of the file as stream time."""
-        return ticks * 1000 / self._scale + self._origin
+        return ticks * 1000 / self.scale + self._origin
 
     def offset(self, sample: Sample) -> int:
-        """Return the composition time offset of a frame in ticks, as unsigned 32 bits. No picture is shown before 0."""
+        """Return the composition time offset of a frame in ticks. No picture is shown before time 0."""
         cts = max(sample[1], self._origin - sample[0]) if sample[1] < 0 else sample[1]
-        return cts * self._scale // 1000 & _U32
+        return cts * self.scale // 1000
 
     def take(self, *, end: int | None = None, last: bool = False) -> Run | None:
         """Take the frames whose end is known: all but the newest, or all when *end* (ms) or *last* ends that too."""
@@ -128,13 +128,13 @@ class Lane:
         if clock is None:
             clock = max(0, target)
             self._late = clock > target
-        elif target - clock > (MAX_DRIFT_MS * self._scale // 1000 if first[4] else 0):
+        elif target - clock > (MAX_DRIFT_MS * self.scale // 1000 if first[4] else 0):
             clock = target
         return clock
 
     def _durations(self, samples: list[Sample], clock: int, end: int | None) -> tuple[list[int], int]:
         """Return the durations of *samples* and the clock after them. Their sum is the time that passed, exactly."""
-        scale, origin = self._scale, self._origin
+        scale, origin = self.scale, self._origin
         tolerance = MAX_DRIFT_MS * scale // 1000
         late = self._late
         durations: list[int] = []
@@ -163,4 +163,4 @@ class Lane:
     def _guess(self, durations: list[int]) -> int:
         """Return a likely duration of a last frame: that of the one before."""
         before = durations[-1] if durations else self._last_duration
-        return before or self._scale * _UNKNOWN_VIDEO_MS // 1000
+        return before or self.scale * _UNKNOWN_VIDEO_MS // 1000

@@ -20,6 +20,7 @@ from relay.media.packets import MediaKind, Packet, Role, Track
 from relay.mux.entries import FROM_FRAME, Entry, can_write, sample_entry
 from relay.mux.errors import MuxError
 from relay.mux.lane import Lane, Run
+from relay.mux.units import Fit, fit_for
 
 MAX_PENDING_BYTES = 256 * 1024 * 1024
 """Frames that wait for a cut. Callers cut every few seconds at most: 30 s at 60 Mbit/s fit. More is a caller's bug, and
@@ -54,7 +55,7 @@ class SegmentMuxer:
         self.odd: Counter[str] = Counter()
         self.pending_bytes = 0
         self._lanes = {
-            track.kind << 8 | track.track_id: Lane(track, number, origin, self._entry(track))
+            track.kind << 8 | track.track_id: Lane(track, number, origin, self._entry(track), self._fit(track))
             for number, track in enumerate(self.tracks, 1)
         }
         self._by_number = list(self._lanes.values())
@@ -68,6 +69,9 @@ class SegmentMuxer:
 
     def _entry(self, track: Track) -> Entry | None:
         return None if track.codec in FROM_FRAME else sample_entry(track)
+
+    def _fit(self, track: Track) -> Fit:
+        return fit_for(track)
 
     def _pack(self, runs: list[Run]) -> bytes:
         raise NotImplementedError
