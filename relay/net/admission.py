@@ -29,16 +29,16 @@ class _Address:
     failed_at: float = 0.0
 
 
-class _Bucket:
+class Bucket:
     """Tokens that come back with time."""
 
     __slots__ = ("_most", "_per_s", "_refilled_at", "_tokens")
 
-    def __init__(self, per_s: float, most: float) -> None:
+    def __init__(self, per_s: float, most: float, now: float = 0.0) -> None:
         self._per_s = per_s
         self._most = max(most, 1.0)
         self._tokens = self._most
-        self._refilled_at = 0.0
+        self._refilled_at = now
 
     def take(self, now: float) -> bool:
         """Take one; False when there is none."""
@@ -65,7 +65,7 @@ class Admission:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._addresses: OrderedDict[str, _Address] = OrderedDict()
-        self._handshakes = _Bucket(limits.tls_handshakes_per_s, limits.tls_handshakes_per_s)
+        self._handshakes = Bucket(limits.tls_handshakes_per_s, limits.tls_handshakes_per_s)
         self.connections = 0
         self.unauthenticated = 0
         self.roles: dict[Role, int] = {"publisher": 0, "player": 0}

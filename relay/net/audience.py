@@ -120,6 +120,7 @@ class Audience:
         self.out_of_step(player)
         if not self.players:
             self._on_over()
+            self.ring = Ring()  # megabytes, which must not wait for the garbage collector
 
     def close(self) -> None:
         """The stream is over: everybody gets what is left, then is told. Nobody may join any more."""

@@ -8,7 +8,7 @@ connection is closed, closing never waits for a peer that does not read, and one
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Iterable
+from collections.abc import Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, ISSLTransport
@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relay.events import ConnectionRefused
+from relay.net.admission import Bucket
 from relay.net.door import Door
 from relay.net.playback import Playback
 from relay.net.publisher import Publisher
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
 LINGER_S = 1.0
 """After a refusal the peer has this long to read it and close; then we abort. Closing at once would reset the
 connection while the peer still sends, and the reset would swallow the text of the refusal."""
+
+ROLES, ROLES_PER_S = 10, 1.0
+"""Publishes and plays that one connection may begin at once, and a second. A play is a hundred bytes for them and a
+whole group of pictures for us."""
 
 
 @implementer(IHandshakeListener, IHalfCloseableProtocol)
@@ -70,6 +75,7 @@ class IngestProtocol(Protocol):
         self._age = 0.0
         self._linger_s = LINGER_S
         self._bytes_in = 0
+        self._roles = Bucket(ROLES_PER_S, ROLES, self._seconds())
 
     # Twisted's side.
 
@@ -203,10 +209,10 @@ class IngestProtocol(Protocol):
                 self._connect(event, now)
             case PublishRequested():
                 publisher = Publisher(self, event.stream_id)
-                self._begin(publisher, publisher.request(event))
+                self._begin(publisher, publisher.request(event), now)
             case PlayRequested():
                 playback = Playback(self, event.stream_id)
-                self._begin(playback, playback.request(event))
+                self._begin(playback, playback.request(event), now)
             case PublishEnded():
                 if self.role is not None:
                     self.role.leave("unpublished")
@@ -235,7 +241,11 @@ class IngestProtocol(Protocol):
             return
         self.take(self.rtmp.accept_connect(), now)
 
-    def _begin(self, role: Publisher | Playback, request: Awaitable[None]) -> None:
+    def _begin(self, role: Publisher | Playback, request: Coroutine[Any, Any, None], now: float) -> None:
+        if not self._roles.take(now):
+            request.close()
+            self.refuse("cmd.flood", "publishes or plays again and again on one connection")
+            return
         self.role = role
         self.door.spawn(f"authorisation of {self.connection_id}", request)
 

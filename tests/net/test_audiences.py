@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
 from twisted.internet.task import Clock
@@ -54,6 +57,20 @@ def test_there_is_no_audience_of_what_is_not_live(house: House) -> None:
     assert house.audiences.of("show") is None
     house.start()
     assert house.audiences.of("show") is None, "the tracks are not known yet"
+
+
+def test_when_the_last_player_leaves_what_was_framed_is_given_back_at_once(house: House) -> None:
+    house.start()
+    house.run(5)
+    audience = opened(house)
+    seat = valve_seat(audience)[0].sit()
+    framed = weakref.ref(audience.ring)
+    gc.disable()  # the ring may stand in a cycle, and the collector comes rarely
+    try:
+        seat.player.leave()
+        assert framed() is None
+    finally:
+        gc.enable()
 
 
 def test_all_players_of_a_stream_share_one_audience(house: House) -> None:

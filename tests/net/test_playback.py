@@ -4,7 +4,7 @@ from twisted.internet.defer import Deferred
 
 from relay.decisions import Allow, Decision, Deny
 from relay.events import PlayerJoined, PlayerLeft
-from relay.net.ingest import LINGER_S
+from relay.net.ingest import LINGER_S, ROLES
 from relay.net.playback import FAREWELL_S, PLAYER_STALL_S, WAIT_FOR_STREAM_S
 from relay.rtmp.events import PlayAccepted
 from tests.helpers.peers import Caller, call, viewer
@@ -302,6 +302,20 @@ class PlayingTests(PlaybackTestCase):
         player.command("play", "show", transaction=9.0)
 
         await until(lambda: len(self.answers.of(PlayerJoined)) == 2, "the second start")
+
+    async def test_a_player_that_stops_and_plays_without_end_is_closed(self) -> None:
+        self.open()
+        await self.show()
+        player = await viewer(self.port)
+        begun = len(self.answers.asked)
+
+        for number in range(40):
+            player.command("closeStream", transaction=0.0)
+            player.command("play", "show", transaction=9.0 + number)
+        await until(lambda: player.closed, "the close")
+
+        assert self.codes == ["cmd.flood"]
+        assert len(self.answers.asked) - begun <= ROLES
 
     async def test_a_player_that_stops_in_the_middle_of_a_message_is_closed(self) -> None:
         self.open()
