@@ -79,8 +79,10 @@ export class Controls {
 
   #fillMenus() {
     const { qualities, audios } = this.#keeper.engine;
-    fill("quality", qualities, qualities.automatic ? "Automatic" : null);
-    fill("audio", audios, null);
+    fill("quality", [{ value: -1, text: "Automatic" }, ...qualities.choices], qualities.chosen);
+    fill("audio", audios.choices, audios.chosen);
+    element("quality-choice").hidden = qualities.choices.length < 2;
+    element("audio-choice").hidden = audios.choices.length < 2;
   }
 
   // Captions.
@@ -194,9 +196,7 @@ export class Controls {
   }
 }
 
-function fill(id, { names, chosen }, first) {
-  const options = names.map((text, index) => new Option(text, index, false, index === chosen));
-  if (first !== null) options.unshift(new Option(first, -1, false, chosen === -1));
+function fill(id, choices, chosen) {
+  const options = choices.map(({ value, text }) => new Option(text, value, false, value === chosen));
   element(id).replaceChildren(...options);
-  element(`${id}-choice`).hidden = names.length < 2;
 }

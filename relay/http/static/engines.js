@@ -41,7 +41,12 @@ export async function chooseEngine(video) {
 /** What an HTTP status says about a playlist. */
 function kindOf(status) {
   if (status === 401 || status === 403) return "refused";
-  return status === 404 || status === 410 ? "off-air" : "unreachable";
+  if (status === 404 || status === 410) return "off-air";
+  return status >= 200 && status < 300 ? "broken" : "unreachable";
+}
+
+function choice(value, name, language) {
+  return { value, text: name || language || `Track ${value + 1}` };
 }
 
 class HlsEngine {
@@ -117,11 +122,11 @@ class HlsEngine {
   }
 
   get qualities() {
-    const names = this.#hls.levels.map(({ height, bitrate, name }) => {
+    const levels = this.#hls.levels.map(({ height, bitrate, name }, value) => {
       const rate = bitrate >= 1e6 ? `${(bitrate / 1e6).toFixed(1)} Mbit/s` : `${Math.round(bitrate / 1e3)} kbit/s`;
-      return `${height ? `${height}p` : name || "Video"}, ${rate}`;
+      return { value, text: `${height ? `${height}p` : name || "Video"}, ${rate}` };
     });
-    return { names, automatic: true, chosen: this.#hls.autoLevelEnabled ? -1 : this.#hls.loadLevel };
+    return { choices: levels.reverse(), chosen: this.#hls.autoLevelEnabled ? -1 : this.#hls.loadLevel };
   }
 
   chooseQuality(index) {
@@ -129,8 +134,8 @@ class HlsEngine {
   }
 
   get audios() {
-    const names = this.#hls.audioTracks.map(({ name, lang }, index) => name || lang || `Track ${index + 1}`);
-    return { names, chosen: this.#hls.audioTrack };
+    const choices = this.#hls.audioTracks.map((track, value) => choice(value, track.name, track.lang));
+    return { choices, chosen: this.#hls.audioTrack };
   }
 
   chooseAudio(index) {
@@ -162,7 +167,7 @@ class NativeEngine {
     let kind = "unreachable"; // a media element does not say why
     try {
       const answer = await fetch(url, { cache: "no-store", signal: this.#ear.signal });
-      kind = answer.ok ? "broken" : kindOf(answer.status);
+      kind = kindOf(answer.status);
     } catch {
       if (this.#ear.signal.aborted) return;
     }
@@ -200,15 +205,15 @@ class NativeEngine {
   }
 
   get qualities() {
-    return { names: [], automatic: true, chosen: -1 };
+    return { choices: [], chosen: -1 };
   }
 
   chooseQuality() {}
 
   get audios() {
     const tracks = [...(this.#video.audioTracks ?? [])];
-    const names = tracks.map(({ label, language }, index) => label || language || `Track ${index + 1}`);
-    return { names, chosen: tracks.findIndex((track) => track.enabled) };
+    const choices = tracks.map((track, value) => choice(value, track.label, track.language));
+    return { choices, chosen: tracks.findIndex((track) => track.enabled) };
   }
 
   chooseAudio(index) {

@@ -6,6 +6,9 @@
 const REFRESH_MS = 3_000;
 const element = (id) => document.getElementById(id);
 
+// What the relay lets a stream be called: nothing in it needs to be escaped in an address.
+const NAME = /^(?!\.)[\w.-]+(\/(?!\.)[\w.-]+)*$/;
+
 const BADGES = { live: ["On air", "live"], slate: ["Slate", "warn"], waiting: ["Not on air", ""] };
 
 let token = "";
@@ -49,15 +52,20 @@ function show(streams) {
 
 function item(stream) {
   const [text, kind] = BADGES[stream.state] ?? [stream.state, ""];
-  const link = make("a", "button", "Watch");
-  link.href = `/watch/${stream.name.split("/").map(encodeURIComponent).join("/")}`;
-  link.dataset.stream = stream.name;
-  link.setAttribute("aria-label", `Watch ${stream.name}`);
   const heading = make("h2", "", stream.name);
   heading.append(make("span", `badge ${kind}`, text));
   const box = make("li", "stream", "");
-  box.append(heading, ...lines(stream).map((line) => make("p", "", line)), link);
+  box.append(heading, ...lines(stream).map((line) => make("p", "", line)));
+  if (NAME.test(stream.name)) box.append(watchLink(stream.name));
   return box;
+}
+
+function watchLink(name) {
+  const link = make("a", "button", "Watch");
+  link.href = `/watch/${name}`;
+  link.dataset.stream = name;
+  link.setAttribute("aria-label", `Watch ${name}`);
+  return link;
 }
 
 function lines(stream) {
