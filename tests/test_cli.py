@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from relay import cli
 from relay.cli import main
 from tests.helpers.tls import Authority
 
+ROOT = Path(__file__).parent.parent
 GOOD = """
 [plugins.streamkeys]
 [streams.a.streamkeys]
@@ -252,3 +255,16 @@ def test_a_wrong_command_line_exits_with_2(arguments: list[str], capsys: pytest.
         main(arguments)
 
     assert caught.value.code == 2
+
+
+def test_a_reader_that_has_enough_gets_no_traceback() -> None:
+    command = [sys.executable, "-c", "from relay.cli import main; raise SystemExit(main(['config-schema']))"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(["plugins", "."])}
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        program.stdout.close()
+        said = program.stderr.read()
+
+    assert b"Traceback" not in said
+    assert b"Error" not in said
