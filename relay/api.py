@@ -55,6 +55,7 @@ from relay.mux.segment import Fragment
 from relay.net.addresses import AddressPolicy
 from relay.net.endpoints import RtmpUrl, parse_url
 from relay.pluginfind import API_VERSION
+from relay.rtmp.auth import is_user_name
 from relay.rtmp.names import is_public_name
 from relay.secret import Secret, redact_url, redact_urls
 from relay.secretref import SecretRef, SecretRefs
@@ -122,6 +123,7 @@ __all__ = [
     "hookimpl",
     "is_loopback",
     "is_public_name",
+    "is_user_name",
     "parse_url",
     "redact_url",
     "redact_urls",

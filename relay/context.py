@@ -53,10 +53,17 @@ class PushTarget:
     name: str
     url: str
     key: Secret
+    user: str = ""
+    password: Secret | None = None
+    """With *user*: who we are, for servers that ask for a login (Adobe's and Limelight's way)."""
     ca_file: Path | None = None
     fingerprint: bytes | None = None
     """SHA-256 of the only certificate that is good, instead of what CAs say (rtmps)."""
     allow_networks: Sequence[Network] | None = None
+    redirect_networks: Sequence[Network] = ()
+    """Networks beside the public ones that a server may be in which the destination sends us to."""
+    announce_enhanced: bool = False
+    """Say in `connect` that we speak Enhanced RTMP and follow requests to reconnect; a few servers refuse that."""
     retry_s: float = 0.0
     """Least seconds between two attempts at an address, for platforms that punish haste."""
     backup_url: str | None = None

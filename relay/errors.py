@@ -33,8 +33,10 @@ class PluginError(RelayError):
 class DestinationError(RelayError):
     """A push attempt ended.
 
-    *reason* is a stable code (``dns``, ``refused``, ``unreachable``, ``tls``, ``handshake``, ``connect-rejected``,
-    ``publish-refused``, ``closed``, ``reset``, ``stalled``); *detail* is a sentence for the operator without secrets.
+    *reason* is a stable code (``dns``, ``refused``, ``unreachable``, ``address-refused``, ``tls``, ``handshake``,
+    ``protocol``, ``connect-rejected``, ``redirect-refused``, ``auth-needed``, ``auth-failed``, ``publish-refused``,
+    ``closed-early``, ``closed``, ``reset``, ``stalled``, ``reconnect``); *detail* is a sentence for the operator
+    without secrets.
     """
 
     def __init__(self, reason: str, detail: str) -> None:

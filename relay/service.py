@@ -32,6 +32,7 @@ from relay.http.channel import HttpLimits
 from relay.http.site import make_site
 from relay.net.addresses import resolve
 from relay.net.admission import Admission
+from relay.net.attempt import PushTools
 from relay.net.audiences import Audiences
 from relay.net.door import Door
 from relay.net.flusher import Flusher
@@ -39,9 +40,9 @@ from relay.net.lag import LagMonitor
 from relay.net.listen import Listener, ListenError, open_all, open_port
 from relay.net.metronome import Metronome
 from relay.net.moderation import Moderation
-from relay.net.push import PushTools
 from relay.net.pushgroup import PushGroup
 from relay.net.reporting import event_of, log_report
+from relay.net.spacing import HostSpacing
 from relay.net.watch import Watch
 from relay.pluginhost import PluginHost
 from relay.stream.judge import Fault
@@ -99,6 +100,7 @@ class RelayService(MultiService):
             watch=self.watch,
             emit=self._emit,
             uniform=random.Random().uniform,  # noqa: S311 - jitter, not a secret
+            spacing=HostSpacing(random.uniform),
             queue_bytes=limits.queue_bytes,
             queue_ms=limits.queue_ms,
             name_for=self._push_name,

@@ -48,6 +48,7 @@ from relay.pluginfind import import_plugin, plugin_from_class
 from relay.pluginhost import PluginHost
 from relay.testing_certificates import Authority
 from relay.testing_faults import Fault
+from relay.testing_logins import LoginGuard
 from relay.testing_packets import (
     AAC_CONFIG,
     AVC_CONFIG,
@@ -78,6 +79,7 @@ __all__ = [
     "FakePlatform",
     "FakePush",
     "Fault",
+    "LoginGuard",
     "Manners",
     "PluginContract",
     "Received",

@@ -32,6 +32,7 @@ from relay.net.tls import ReloadingCertificate, load_context
 from relay.secret import Secret
 from relay.testing_certificates import Authority
 from relay.testing_faults import CERTIFICATE_FAULTS, Fault, Stage
+from relay.testing_logins import LoginGuard
 from relay.testing_received import Broadcast, Session
 from relay.testing_sessions import SLOW_BUFFER, PlatformConnection
 
@@ -102,6 +103,8 @@ class FakePlatform(Factory):
         tls: bool = False,
         authority: Authority | None = None,
         app: str = "",
+        guard: LoginGuard | None = None,
+        redirect: str = "",
         on_event: Callable[[str, Session], None] = lambda _what, _session: None,
     ) -> None:
         """Prepare a platform.
@@ -114,6 +117,8 @@ class FakePlatform(Factory):
             tls: speak RTMPS.
             authority: signs its certificate; made when it is missing.
             app: the app of `url`, when the manners leave it open.
+            guard: asks for a user name and a password.
+            redirect: a tcUrl that every `connect` is sent to.
             on_event: called with ``live``, ``refused`` or ``closed`` and the session.
         """
         self.reactor = reactor
@@ -122,6 +127,8 @@ class FakePlatform(Factory):
         self.tls = tls
         self.app = manners.app or app or "live"
         self.faults = tuple(one if isinstance(one, Fault) else Fault.parse(one) for one in faults)
+        self.guard = guard
+        self.redirect = redirect
         self.on_event = on_event
         self.sessions: list[Session] = []
         self.broadcasts: list[Broadcast] = []
@@ -221,6 +228,10 @@ class FakePlatform(Factory):
         self.faults = ()
         for connection in tuple(self.connections):
             connection.recover()
+
+    def ask_to_reconnect(self, tc_url: str = "", description: str = "Maintenance.") -> int:
+        """Ask every publisher to come again, to *tc_url*; return how many understand that (E-RTMP)."""
+        return sum(connection.ask_to_reconnect(description, tc_url) for connection in tuple(self.connections))
 
     def at(self, stage: Stage) -> list[Fault]:
         """Faults of one stage."""

@@ -191,11 +191,17 @@ class PlatformConnection(Protocol):
             self._refuse_connect("The tcUrl must not name a port.")
         elif manners.app and event.app.partition("/")[0] != manners.app:
             self._refuse_connect("There is no such app.", "NetConnection.Connect.InvalidApp")
+        elif self._platform.redirect:
+            self._refuse_connect("RTMP 302 Redirect", redirect=self._platform.redirect)
+        elif self._platform.guard is not None and (refusal := self._platform.guard.refusal(event)):
+            self._refuse_connect(refusal)
         else:
             self._take(self._rtmp.accept_connect())
 
-    def _refuse_connect(self, description: str, code: str = "NetConnection.Connect.Rejected") -> None:
-        self._rtmp.reject_connect(description, code)
+    def _refuse_connect(
+        self, description: str, code: str = "NetConnection.Connect.Rejected", *, redirect: str = ""
+    ) -> None:
+        self._rtmp.reject_connect(description, code, redirect=redirect)
         self._refused()
 
     def _publish(self, event: PublishRequested) -> None:
@@ -255,6 +261,12 @@ class PlatformConnection(Protocol):
         if self.publishing:
             self.publishing = False
             self._platform.go_off_air(self.session, clean=clean)
+
+    def ask_to_reconnect(self, description: str, tc_url: str) -> bool:
+        """Send a request to reconnect; False when there is no publisher here that understands it."""
+        asked = self.publishing and self._rtmp.request_reconnect(description, tc_url)
+        self._flush()
+        return asked
 
     def end(self, *, abort: bool = False) -> None:
         """Close the connection without a word; *abort* resets it."""

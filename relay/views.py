@@ -239,7 +239,7 @@ class RelayViews:
             bytes_sent=push.bytes_sent,
             bytes_acked=push.bytes_acked,
             queue_ms=push.outbox.queue_ms,
-            dropped_gops=push.outbox.dropped_gops,
+            dropped_gops=push.dropped_gops,
             rtt_ms=None if tcp is None else tcp.rtt_ms,
             retransmits=None if tcp is None else tcp.retransmits,
             unacked_bytes=None if tcp is None else tcp.unacked_bytes,

@@ -101,9 +101,13 @@ class TargetBook:
             name=wanted.name,
             url=url,
             key=wanted.options.key.secret,
+            user=wanted.options.user or "",
+            password=None if wanted.options.password is None else wanted.options.password.secret,
             ca_file=wanted.ca_file,
             fingerprint=wanted.fingerprint,
             allow_networks=self._networks if checked else None,
+            redirect_networks=self._networks,
+            announce_enhanced=wanted.options.enhanced_rtmp == "keep",
             retry_s=wanted.preset.retry_s,
             backup_url=wanted.options.backup,
             backup_mode=wanted.options.backup_mode or "failover",
@@ -140,6 +144,8 @@ class TargetBook:
             for url in filter(None, (options.url, options.backup_url)):
                 await self._check_address(url)
         options.key.resolve()  # from now on the log hides it
+        if options.password is not None:
+            options.password.resolve()
         known = self._of(stream)
         if name not in known and sum(map(len, self._wanted.values())) >= MAX_TARGETS:
             raise ConfigError("", f"there are {MAX_TARGETS} targets already")

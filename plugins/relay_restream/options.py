@@ -16,7 +16,16 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from relay.api import BACKUP_SUFFIX, ConfigError, ConfigModel, SecretRef, Tailoring, is_public_name, parse_url
+from relay.api import (
+    BACKUP_SUFFIX,
+    ConfigError,
+    ConfigModel,
+    SecretRef,
+    Tailoring,
+    is_public_name,
+    is_user_name,
+    parse_url,
+)
 
 from .presets import Preset, find_preset, presets
 
@@ -37,6 +46,10 @@ class TargetOptions(ConfigModel):
     """``rtmp://HOST[:PORT]/APP`` or ``rtmps://HOST[:PORT]/APP``, without the key; wins over the preset's address."""
     key: SecretRef
     """The stream key the platform gives, exactly as it is."""
+    user: str | None = None
+    """User name for servers that ask for one, in Adobe's way (FMS, Wowza, Akamai) or Limelight's; with `password`."""
+    password: SecretRef | None = None
+    """The password of `user`. It is never sent, only a digest of it, and only to a server that asks."""
     backup_url: str | None = None
     """A second address for the same key; wins over the preset's, which is used only if `backup_mode` is written."""
     backup_mode: Literal["failover", "both"] | None = None
@@ -93,6 +106,14 @@ class TargetOptions(ConfigModel):
         return self
 
     @model_validator(mode="after")
+    def _check_login(self) -> TargetOptions:
+        if (self.user is None) != (self.password is None):
+            raise ValueError("write user and password together")
+        if self.user is not None and not is_user_name(self.user):
+            raise ValueError("user has 1 to 255 printable characters, without blanks and & ? #")
+        return self
+
+    @model_validator(mode="after")
     def _check_backup(self) -> TargetOptions:
         if self.backup_mode is not None and self.backup is None:
             raise ValueError("backup_mode needs backup_url, or a preset that has a second address")
@@ -137,15 +158,24 @@ class Target(TargetOptions):
 
 def _plain(value: object) -> object:
     if not isinstance(value, str):
-        raise ValueError("must be the key itself, as a string")
+        raise ValueError("must be the secret itself, as a string")
     return value
 
 
+def _plain_or_none(value: object) -> object:
+    return None if value is None else _plain(value)
+
+
 class ApiTarget(TargetOptions):
-    """What ``PUT .../targets/T`` takes. The key is a string: a name of a file or variable would let callers read it."""
+    """What ``PUT .../targets/T`` takes.
+
+    Key and password are strings: a name of a file or variable would let callers read it.
+    """
 
     key: Annotated[SecretRef, BeforeValidator(_plain, json_schema_input_type=str)]
     """The stream key the platform gives, exactly as it is. It is never given out again."""
+    password: Annotated[SecretRef | None, BeforeValidator(_plain_or_none, json_schema_input_type=str | None)] = None
+    """The password of `user`, itself."""
 
 
 class Targets(ConfigModel):

@@ -24,6 +24,9 @@ QUICK = Pace(first_s=0.5, cap_s=30.0)
 SLOW = Pace(first_s=15.0, cap_s=300.0)
 """The destination said no (wrong key, name taken, event not started): a person has to do something first."""
 
+EARLY = Pace(first_s=15.0, cap_s=60.0)
+"""Accepted and closed at once, again and again: that is a wrong key on some platforms, a broken server on others."""
+
 STABLE_S = 60.0
 """A session this long was good: the next failure starts from the beginning again."""
 

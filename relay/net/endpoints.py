@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -73,6 +73,11 @@ class RtmpUrl:
     def tc_url(self) -> Secret:
         """The tcUrl for `connect`."""
         return Secret(f"{self.scheme}://{self.authority}/{self.app.reveal()}")
+
+    def with_query(self, query: str) -> RtmpUrl:
+        """Return the same address with more in its query."""
+        app = self.app.reveal()
+        return replace(self, app=Secret(f"{app}{'&' if '?' in app else '?'}{query}"))
 
 
 def parse_url(text: str, path: str = "url") -> RtmpUrl:

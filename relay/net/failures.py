@@ -15,6 +15,9 @@ except ImportError:  # pragma: no cover - very old service_identity
 
 KEY_SAFE = "; the key was not sent"
 
+EARLY_S = 10.0
+"""A publish that ends sooner may have been refused: some platforms say no in this way (rtmp.md §5.10)."""
+
 _Code = SSL.X509VerificationCodes
 _UNTRUSTED = "the certificate is not signed by a CA we trust (see ca_file)"
 WRONG_FINGERPRINT = -1
@@ -29,6 +32,7 @@ _CERTIFICATE_WORDS = {
     _Code.ERR_UNABLE_TO_GET_ISSUER_CERT: _UNTRUSTED,
     _Code.ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY: _UNTRUSTED,
     _Code.ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE: _UNTRUSTED,
+    _Code.ERR_CERT_SIGNATURE_FAILURE: _UNTRUSTED,
     _Code.ERR_CERT_REVOKED: "the certificate was revoked",
 }
 _TLS_WORDS = {
@@ -63,6 +67,15 @@ def classify(failure: Failure, *, phase: str, tls: bool) -> DestinationError:
     if isinstance(value, error.ConnectionDone):
         return DestinationError("closed", f"the destination closed the connection during {phase}")
     return DestinationError("reset", f"the connection broke during {phase}")
+
+
+def early_end(error: DestinationError, age_s: float, word: str) -> DestinationError:
+    """Say what the end of a publish may mean that ran for *age_s*; *word* is the last error that was said."""
+    before = f"; before that, {word}" if word else ""
+    if age_s >= EARLY_S:
+        return DestinationError(error.reason, error.detail + before)
+    detail = f"the destination ended the connection {age_s:.1f} s after it had accepted the publish"
+    return DestinationError("closed-early", f"{detail}; a wrong key looks like this on some platforms{before}")
 
 
 def _tls_words(value: SSL.Error) -> str:

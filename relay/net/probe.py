@@ -17,6 +17,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relay.errors import ConfigError, DestinationError
+from relay.net.way import leads_on
+from relay.rtmp.auth import Credentials
 from relay.rtmp.client import ClientConnection
 from relay.rtmp.errors import RemoteProtocolError
 from relay.rtmp.events import ConnectAccepted, ConnectRejected
@@ -34,13 +36,16 @@ class ProbeLink(TwistedProtocol):
 
     noisy = False
 
-    def __init__(self, rtmp: ClientConnection, seconds: Callable[[], float], *, tls: bool) -> None:
+    def __init__(
+        self, rtmp: ClientConnection, seconds: Callable[[], float], *, tls: bool, login: Credentials | None = None
+    ) -> None:
         self._rtmp = rtmp
+        self._login = login
         self._seconds = seconds
         self._tls = tls
         self._over = False
         self.answer: Deferred[None] = Deferred(lambda _: self._leave())
-        """Fires when `connect` was accepted, fails otherwise."""
+        """Fires when `connect` was accepted, or answered as a step on the way; fails otherwise."""
 
     def connectionMade(self) -> None:
         if not self._tls:
@@ -62,7 +67,8 @@ class ProbeLink(TwistedProtocol):
         for event in events:
             if isinstance(event, ConnectAccepted | ConnectRejected):
                 # What comes next in the conversation, and is queued by now, names the key.
-                self._end(None if isinstance(event, ConnectAccepted) else DestinationError("connect-rejected", ""))
+                well = isinstance(event, ConnectAccepted) or leads_on(event, self._login)
+                self._end(None if well else DestinationError("connect-rejected", ""))
                 return
         self._flush()
 

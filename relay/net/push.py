@@ -6,47 +6,42 @@ the attempt decides how long it waits. A destination that is slow, full or gone 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import DNSLookupError
-from twisted.internet.error import TimeoutError as ConnectTimeout
-from twisted.internet.interfaces import IAddress, IDelayedCall, IStreamClientEndpoint
-from twisted.internet.protocol import Factory
+from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
-from relay.context import CloseStyle
-from relay.errors import ConfigError, DestinationError
-from relay.events import Event, TargetStateChanged
+from relay.errors import DestinationError
+from relay.events import TargetStateChanged
 from relay.log import clean_line
 from relay.media.packets import Packet, TrackSet
-from relay.net.addresses import AddressPolicy
-from relay.net.backoff import QUICK, SLOW
-from relay.net.endpoints import ADDRESS_REFUSED, RtmpUrl, endpoint_for
-from relay.net.failures import bad_certificate, classify
+from relay.net.attempt import Attempt, PushTools, endpoint_of
+from relay.net.backoff import EARLY, QUICK, SLOW
+from relay.net.endpoints import ADDRESS_REFUSED, RtmpUrl
+from relay.net.handover import JITTER_S, Handover
 from relay.net.lanes import Lanes
 from relay.net.probe import ProbeLink, ReturnProbe
 from relay.net.pushlink import PushLink
 from relay.net.sockets import TcpFigures
 from relay.net.turns import Turns
-from relay.net.watch import Watch
-from relay.rtmp.client import FLASH_VER, ClientConnection
-from relay.secret import Redactor, Secret, redact_urls
+from relay.net.way import AUTH_NEEDED, REDIRECT_REFUSED, PushPlace, Way
+from relay.rtmp.events import ReconnectRequested
+from relay.secret import Redactor, redact_urls
 from relay.stream.outbox import Outbox
-
-CONNECT_S = 10.0
-"""For DNS and TCP, over all addresses of the host."""
 
 MAX_DETAIL = 300
 """Characters of what a destination said that a person wants to read."""
 
-PERSON_NEEDED = frozenset({"connect-rejected", "publish-refused", ADDRESS_REFUSED})
+MAKE_ROOM = frozenset({"connect-rejected", "publish-refused"})
+"""How a server says that it takes no second publisher of a key."""
+
+PERSON_NEEDED = MAKE_ROOM | {"auth-failed", AUTH_NEEDED, ADDRESS_REFUSED, REDIRECT_REFUSED}
 """Reasons that time alone does not cure: retried slowly, shown as `refused`."""
+
+EARLY_LIMIT = 3
+"""Publishes in a row that are accepted and closed at once: then it is the key rather than the network."""
 
 
 class TargetState(Enum):
@@ -58,51 +53,6 @@ class TargetState(Enum):
     BACKING_OFF = "backing-off"
     REFUSED = "refused"
     STOPPED = "stopped"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PushPlace:
-    """Where to push: an address, a key, and whom to trust."""
-
-    url: RtmpUrl
-    key: Secret
-    backup: RtmpUrl | None = None
-    """Where to push instead while *url* does not work."""
-    ca_file: Path | None = None
-    fingerprint: bytes | None = None
-    """SHA-256 of the certificate that the destination must show, instead of one that a CA signed."""
-    policy: AddressPolicy | None = None
-    """Which addresses the host may have; None when the operator wrote it into the configuration file."""
-    retry_s: float = 0.0
-    """Least seconds between two attempts."""
-    close: CloseStyle = "clean"
-    close_on_fault: CloseStyle = "clean"
-
-
-@dataclass(slots=True, kw_only=True)
-class PushTools:
-    """What every push of one relay shares."""
-
-    reactor: Any
-    watch: Watch
-    emit: Callable[[Event], None]
-    uniform: Callable[[float, float], float]
-    queue_bytes: int
-    queue_ms: int
-    name_for: Callable[[str], str] = lambda stream: FLASH_VER
-    """What a push of this stream calls itself."""
-
-
-class LinkFactory(Factory):
-    """Makes the link of one attempt."""
-
-    noisy = False
-
-    def __init__(self, build: Callable[[], PushLink]) -> None:
-        self._build = build
-
-    def buildProtocol(self, addr: IAddress | None) -> PushLink:
-        return self._build()
 
 
 class PushOwner(Protocol):
@@ -129,209 +79,259 @@ class RtmpPush:
         self.reason = ""
         self.detail = ""
         self.attempts = 0
-        self.outbox = Outbox(tools.queue_bytes, tools.queue_ms)
+        self.outbox = tools.outbox()
         self._tools = tools
         self._owner = owner
         self._lanes = lanes
         self._bytes_before = 0
-        self._link: PushLink | None = None
-        self._pending: Deferred[Any] | None = None
+        self._dropped_before = 0
+        self._early = 0
+        self._tracks = TrackSet()
+        self._attempt: Attempt | None = None
+        self._handover: Handover | None = None
+        self._detour: Way | None = None
+        self._parting: set[Deferred[None]] = set()
         self._retry: IDelayedCall | None = None
         self._limit: IDelayedCall | None = None
         self._urls = (place.url,) if place.backup is None else (place.url, place.backup)
         self._turns = Turns(len(self._urls), tools.uniform, retry_s=place.retry_s)
         self._probe = ReturnProbe(tools.reactor, self._prepare_probe, self._primary_answers)
-        self._certificate_error = 0
-        self._secrets = Redactor([place.key, *(secret for url in self._urls for secret in url.secrets)])
-        self._live_since = 0.0
-        self._closed = False
+        self._way = self._next_way()
 
     @property
     def url(self) -> RtmpUrl:
         """The address that is tried or used now."""
-        return self._urls[self._turns.current]
+        return self._way.url
 
     @property
     def bytes_sent(self) -> int:
         """Bytes given to the kernel over all attempts."""
-        return self._bytes_before + (0 if self._link is None else self._link.bytes_sent)
+        return self._bytes_before + (0 if self._attempt is None else self._attempt.bytes_sent)
 
     @property
     def bytes_acked(self) -> int:
         """Bytes the destination of the current attempt acknowledged."""
-        return 0 if self._link is None else self._link.bytes_acked
+        return 0 if self._attempt is None else self._attempt.bytes_acked
+
+    @property
+    def dropped_gops(self) -> int:
+        """GOPs, or rests of them, that the destination never got."""
+        return self._dropped_before + self.outbox.dropped_gops
 
     @property
     def tcp(self) -> TcpFigures | None:
         """What the kernel knows about the current connection."""
-        return None if self._link is None else self._link.tcp
+        return None if self._attempt is None else self._attempt.tcp
+
+    @property
+    def link(self) -> PushLink | None:
+        """The current connection."""
+        return None if self._attempt is None else self._attempt.link
 
     # The stream.
 
     def configure(self, tracks: TrackSet) -> None:
         """Take new tracks: their headers go out of the outbox, in front of what follows."""
-        if self._link is not None:
-            self._link.fall_out()
+        self._tracks = tracks
+        if self.link is not None:
+            self.link.fall_out()
         self.outbox.configure(tracks)
+        if self._handover is not None:
+            self._handover.configure(tracks)
         if self.state is TargetState.WAITING:
             self._connect()
 
     def write(self, packet: Packet) -> None:
         """Queue one packet; called while this target is not in step."""
-        if self.outbox.append(packet) and self._link is not None:
-            self._link.pump_later()
+        if self._handover is not None and self._handover.takes(packet):
+            return
+        if self.outbox.append(packet) and self.link is not None:
+            self.link.pump_later()
 
     def close(self, *, fault: bool = False) -> Deferred[None]:
         """Leave as the destination wants it after a planned end or after a *fault*; fires when the link is gone."""
-        self._closed = True
         self._probe.stop()
         self._unlimit()
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.cancel()
-        link = self._link
+        if self._handover is not None:
+            self._end_handover(self._handover)
         style = self.place.close_on_fault if fault else self.place.close
-        done = succeed(None) if link is None else link.close(abrupt=style == "abrupt")
-        return done.addCallback(lambda _: self._gone())
+        attempt = self._attempt
+        done = succeed(None) if attempt is None else attempt.close(abrupt=style == "abrupt")
+        return DeferredList([done, *self._parting]).addCallback(lambda _: self._gone())
 
     def _gone(self) -> None:
-        if self._link is not None:
-            self._tools.watch.discard(self._link)
-            self._bytes_before += self._link.bytes_sent
-            self._link = None
+        if self._attempt is not None:
+            self._settle(self._attempt)
+            self._attempt = None
         self._set(TargetState.STOPPED, "ended", "")
 
     # Attempts.
 
+    def _due(self) -> None:
+        """The wait is over; others may want the same host in this moment."""
+        self._retry = None
+        now = self._tools.reactor.seconds()
+        wait = self._tools.spacing.wait(self._next_way().url.host, now)
+        if wait > 0:
+            self._retry = self._tools.reactor.callLater(wait, self._connect)
+        else:
+            self._connect()
+
+    def _next_way(self) -> Way:
+        if self._detour is not None:
+            return self._detour
+        return self._way_to(self._urls[self._turns.current])
+
+    def _way_to(self, url: RtmpUrl) -> Way:
+        return Way(self.place, url, PushLink.random, lambda: self._tools.name_for(self.stream))
+
     def _connect(self) -> None:
         self._retry = None
         self.attempts += 1
-        self._certificate_error = 0
+        self._way, self._detour = self._next_way(), None
         self._set(TargetState.CONNECTING, "", "")
         limit = self._turns.begin(self._tools.reactor.seconds())
         if limit is not None:
             self._limit = self._tools.reactor.callLater(limit, self._took_too_long)
-        try:
-            endpoint = self._endpoint(self.url, self._note_certificate)
-        except ConfigError as error:
-            self._failed(DestinationError("tls", error.message))
-            return
-        self._pending = endpoint.connect(LinkFactory(self._build_link))
-        self._pending.addTimeout(CONNECT_S, self._tools.reactor, onTimeoutCancel=_timed_out)
-        self._pending.addCallbacks(self._connected, self._not_connected)
+        self._attempt = self._new_attempt(self._way, self.outbox)
+        self._attempt.start()
 
-    def _endpoint(self, url: RtmpUrl, on_bad_certificate: Callable[[int], None]) -> IStreamClientEndpoint:
-        """Return how to connect to *url*. Raises ConfigError."""
-        return endpoint_for(
-            self._tools.reactor,
-            url,
-            ca_file=self.place.ca_file,
-            timeout_s=CONNECT_S,
-            policy=self.place.policy,
-            fingerprint=self.place.fingerprint,
-            on_bad_certificate=on_bad_certificate,
-        )
-
-    def _rtmp(self, url: RtmpUrl) -> ClientConnection:
-        return ClientConnection(
-            role="publish",
-            app=url.app.reveal(),
-            tc_url=url.tc_url,
-            name=self.place.key,
-            random=PushLink.random,
-            flash_ver=self._tools.name_for(self.stream),
-        )
-
-    def _note_certificate(self, number: int) -> None:
-        self._certificate_error = number
-
-    def _build_link(self) -> PushLink:
-        tools = self._tools
-        self._link = link = PushLink(
-            self,
-            self._rtmp(self.url),
-            self.outbox,
-            self._lanes,
-            seconds=tools.reactor.seconds,
-            tls=self.url.tls,
-        )
-        tools.watch.add(link)
-        return link
-
-    def _connected(self, link: Any) -> None:
-        self._pending = None
-
-    def _not_connected(self, failure: Failure) -> None:
-        if self._pending is None:
-            return  # we gave it up
-        self._pending = None
-        if not self._closed and self._link is None:
-            self._failed(classify(failure, phase="connect", tls=self.url.tls))
+    def _new_attempt(self, way: Way, outbox: Outbox) -> Attempt:
+        return Attempt(self._tools, self, self._lanes, self.place, way, outbox)
 
     def _took_too_long(self) -> None:
         """It is the other address's turn."""
         self._limit = None
-        pending, self._pending = self._pending, None
-        if self._link is not None:
-            self._link.fail(DestinationError("handshake", f"no publish accepted in time, {self._link.phase}"))
-        elif pending is not None:
-            pending.cancel()
-            self._failed(DestinationError("unreachable", "no answer in time; the other address is tried"))
+        if self._attempt is not None:
+            self._attempt.give_up()
 
     def _unlimit(self) -> None:
         limit, self._limit = self._limit, None
         if limit is not None:
             limit.cancel()
 
-    def link_live(self, link: PushLink) -> None:
-        """The destination accepted: the outbox starts again at a keyframe with its opening."""
-        self._live_since = self._tools.reactor.seconds()
+    def attempt_live(self, attempt: Attempt) -> None:
+        """The destination accepted."""
         self._unlimit()
         self._turns.accepted()
-        self.outbox.restart()
         if self._turns.current == 0:
             self._set(TargetState.LIVE, "", "")
         else:
             self._set(TargetState.LIVE, "backup", "on the backup address")
             self._probe.start()
 
-    def link_fell_in(self, link: PushLink) -> None:
-        """Packets come through a lane."""
-        self._owner.in_step(self, True)
+    def attempt_in_step(self, attempt: Attempt, yes: bool) -> None:
+        """Tell the group how packets come."""
+        if attempt is self._attempt:
+            self._owner.in_step(self, yes)
 
-    def link_fell_out(self, link: PushLink) -> None:
-        """Packets come by `write`."""
-        self._owner.in_step(self, False)
-
-    def link_lost(self, link: PushLink, error: DestinationError) -> None:
+    def attempt_over(self, attempt: Attempt, error: DestinationError, lived_s: float) -> None:
         """The attempt is over; try again."""
-        self._tools.watch.discard(link)
-        self._bytes_before += link.bytes_sent
+        handover = self._handover
+        if attempt is not self._attempt:
+            if handover is not None:
+                handover.finish()
+            return
         self._owner.in_step(self, False)
-        if self._link is link:
-            self._link = None
-        if not self._closed:
-            self._failed(error, lived_s=self._tools.reactor.seconds() - self._live_since if link.live else 0.0)
+        if handover is not None and handover.ready:
+            handover.jump()
+            return
+        if handover is not None:
+            self._end_handover(handover)
+        self._settle(attempt)
+        self._attempt = None
+        self._failed(error, lived_s=lived_s)
 
-    def _failed(self, error: DestinationError, *, lived_s: float = 0.0) -> None:
+    def _settle(self, attempt: Attempt) -> None:
+        """Keep the counts of an attempt that is over."""
+        self._bytes_before += attempt.bytes_sent
+        if attempt.outbox is not self.outbox:
+            self._dropped_before += attempt.outbox.dropped_gops
+
+    def _failed(self, error: DestinationError, *, lived_s: float) -> None:
         self._probe.stop()
         self._unlimit()
-        if error.reason == "tls" and self._certificate_error:
-            error = bad_certificate(self._certificate_error)
-        refused = error.reason in PERSON_NEEDED
+        self._early = self._early + 1 if error.reason == "closed-early" else 0
         now = self._tools.reactor.seconds()
-        wait = self._turns.failed(SLOW if refused else QUICK, now, lived_s=lived_s)
+        refused = error.reason in PERSON_NEEDED or self._early >= EARLY_LIMIT
+        pace = SLOW if error.reason in PERSON_NEEDED else EARLY if refused else QUICK
+        wait = self._turns.failed(pace, now, lived_s=lived_s)
         self._set(TargetState.REFUSED if refused else TargetState.BACKING_OFF, error.reason, self._safe(error.detail))
-        self._retry = self._tools.reactor.callLater(wait, self._connect)
+        self._retry = self._tools.reactor.callLater(wait, self._due)
+
+    # Moving to another server because the destination asks for it.
+
+    def attempt_asked(self, attempt: Attempt, event: ReconnectRequested) -> None:
+        """Go where the destination wants us, if we may go there."""
+        if attempt is not self._attempt or not attempt.live or self._handover is not None:
+            return
+        way = attempt.way.again()
+        try:
+            way.follow(event.tc_url)
+        except DestinationError as error:
+            self._stay(error)
+            return
+        new = self._new_attempt(way, self._tools.outbox())
+        self._handover = Handover(self, attempt, new, self._tracks)
+        self._handover.begin(self._tools.uniform(0.0, JITTER_S))
+
+    def handover_changed(self, handover: Handover) -> None:
+        """The new server has the programme."""
+        self._attempt, self._way, self.outbox = handover.new, handover.new.way, handover.new.outbox
+        self._owner.in_step(self, False)
+        self._set(TargetState.LIVE, "moved", f"the destination asked for it; now at {self.url.display}")
+
+    def handover_over(self, handover: Handover) -> None:
+        """Nothing more belongs to the old connection."""
+        self._end_handover(handover)
+
+    def handover_failed(self, handover: Handover, error: DestinationError) -> None:
+        """Stay; but a server that takes one publisher of a key only wants the old connection to go first."""
+        self._handover = None
+        self._stay(error)
+        link = handover.old.link
+        if error.reason in MAKE_ROOM and link is not None:
+            self._detour = handover.new.way.again()
+            link.fail(DestinationError("reconnect", "the destination asked to reconnect and takes one connection only"))
+
+    def _end_handover(self, handover: Handover) -> None:
+        self._handover = None
+        handover.stop()
+        if handover.changed:
+            self._part(handover.old, silent=True)
+        else:
+            self._detour = handover.new.way.again()
+            self._part(handover.new, silent=False)
+
+    def _part(self, attempt: Attempt, *, silent: bool) -> None:
+        """Close a connection that is not the programme's any more."""
+        closing = attempt.close(silent=silent, abrupt=not silent)
+        self._parting.add(closing)
+        closing.addBoth(self._parted, closing, attempt)
+
+    def _parted(self, _: object, closing: Deferred[None], attempt: Attempt) -> None:
+        self._parting.discard(closing)
+        self._settle(attempt)
+
+    def _stay(self, error: DestinationError) -> None:
+        self.detail = self._safe(f"the destination asked to reconnect, which failed: {error.detail}")
+        self.log.warn(
+            "target {target} of stream {stream} was asked to reconnect and stays: {reason}, {detail}",
+            target=self.name,
+            stream=self.stream,
+            reason=error.reason,
+            detail=self._safe(error.detail),
+        )
 
     # The primary address while the backup is used.
 
     def _prepare_probe(self) -> tuple[IStreamClientEndpoint, ProbeLink]:
-        url = self.place.url
-        return self._endpoint(url, lambda _: None), ProbeLink(self._rtmp(url), self._tools.reactor.seconds, tls=url.tls)
+        way = self._way_to(self.place.url)
+        link = ProbeLink(way.connection(), self._tools.reactor.seconds, tls=way.url.tls, login=self.place.login)
+        return endpoint_of(self._tools, self.place, way, lambda _: None), link
 
     def _primary_answers(self) -> None:
         """Stay: going back would be a break that nobody asked for. When the backup ends, the primary is next."""
@@ -340,7 +340,10 @@ class RtmpPush:
 
     def _safe(self, detail: str) -> str:
         """Return what may be shown of *detail*: a server may repeat the key. Cut last, or half a key would stay."""
-        return clean_line(redact_urls(self._secrets.redact(detail)))[:MAX_DETAIL]
+        place, urls = self.place, (*self._urls, self._way.url)
+        secrets = [place.key, *(secret for url in urls for secret in url.secrets)]
+        secrets += [] if place.login is None else [place.login.password]
+        return clean_line(redact_urls(Redactor(secrets).redact(detail)))[:MAX_DETAIL]
 
     def _set(self, state: TargetState, reason: str, detail: str) -> None:
         if state is self.state and reason == self.reason:
@@ -360,10 +363,3 @@ class RtmpPush:
             reason=reason,
             why=f": {reason}, {detail}" if detail else "",
         )
-
-
-def _timed_out(result: object, _timeout: float) -> object:
-    """What a connect that took too long is called: DNS has a name of its own for it."""
-    if isinstance(result, Failure) and result.check(DNSLookupError):
-        return result
-    raise ConnectTimeout

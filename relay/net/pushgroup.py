@@ -15,10 +15,13 @@ from twisted.internet.defer import Deferred, DeferredList
 from relay.context import BACKUP_SUFFIX, PushTarget
 from relay.media.packets import Packet, Role, TrackSet
 from relay.net.addresses import AddressPolicy
+from relay.net.attempt import PushTools
 from relay.net.endpoints import parse_url
 from relay.net.flusher import Flusher
 from relay.net.lanes import Lanes
-from relay.net.push import PushPlace, PushTools, RtmpPush
+from relay.net.push import RtmpPush
+from relay.net.way import PushPlace
+from relay.rtmp.auth import Credentials
 from relay.stream.sinks import PLANNED_ENDS
 
 
@@ -119,10 +122,13 @@ def places_of(target: PushTarget) -> Mapping[str, PushPlace]:
     place = PushPlace(
         url=parse_url(target.url),
         key=target.key,
+        login=None if target.password is None else Credentials(user=target.user, password=target.password),
         ca_file=target.ca_file,
         fingerprint=target.fingerprint,
         policy=None if target.allow_networks is None else AddressPolicy(tuple(target.allow_networks)),
+        redirects=AddressPolicy(tuple(target.redirect_networks)),
         retry_s=target.retry_s,
+        enhanced=target.announce_enhanced,
         close=target.close,
         close_on_fault=target.close_on_fault,
     )

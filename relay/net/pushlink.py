@@ -7,8 +7,9 @@ and pumps the outbox when it does not. It never waits without a deadline and nev
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, ISSLTransport
@@ -18,9 +19,11 @@ from zope.interface import implementer
 
 from relay.errors import DestinationError
 from relay.media.packets import Packet, Role
-from relay.net.failures import classify
+from relay.net.failures import classify, early_end
 from relay.net.lanes import Lane, Lanes, frame
+from relay.net.linkowner import LinkOwner
 from relay.net.sockets import TcpFigures, tcp_figures, tune
+from relay.net.way import said
 from relay.net.writers import Piece, Writer, writer_for
 from relay.rtmp.client import ClientConnection
 from relay.rtmp.errors import RemoteProtocolError
@@ -31,8 +34,11 @@ from relay.rtmp.events import (
     HandshakeCompleted,
     PublishAccepted,
     PublishRefused,
+    ReconnectRequested,
+    StatusReceived,
 )
 from relay.stream.outbox import Outbox
+from relay.stream.pace import Pace
 
 PUMP_BYTES = 64 * 1024
 """Bytes taken from the outbox at a time while it drains."""
@@ -46,28 +52,11 @@ PHASE_S = {"tls": 10.0, "handshake": 10.0, "connect": 15.0, "publish": 15.0}
 START_ANYWAY_S = 8.0
 """Some servers never say Publish.Start: without a refusal we begin after this long (rtmp.md §3.11)."""
 
+LAST_WORDS = frozenset({"NetStream.Publish.BadName", "NetStream.Publish.Denied", "NetStream.Publish.Rejected"})
+"""Errors that take a running publish back. Others are remembered in case the connection ends."""
+
 CLOSE_S = 2.0
 """For what is left and the goodbye; then the connection is aborted."""
-
-
-class LinkOwner(Protocol):
-    """What a link tells its target."""
-
-    def link_live(self, link: PushLink) -> None:
-        """The destination accepted the publish."""
-        ...
-
-    def link_fell_in(self, link: PushLink) -> None:
-        """Packets reach the link through its lane from now on."""
-        ...
-
-    def link_fell_out(self, link: PushLink) -> None:
-        """Packets for the link go to the outbox from now on."""
-        ...
-
-    def link_lost(self, link: PushLink, error: DestinationError) -> None:
-        """The attempt is over. Called once."""
-        ...
 
 
 @implementer(IHandshakeListener, IHalfCloseableProtocol)
@@ -99,16 +88,21 @@ class PushLink(TwistedProtocol):
         self._msid = 0
         self._based = False
         self._base = 0
+        self._pace = Pace()
         self._waiting = False
         self._pump_due = False
         self._phase = "tls" if tls else "handshake"
         self._age = 0.0
         self._stuck_s = 0.0
         self._closing: Deferred[None] | None = None
+        self._silent = False
+        self._word = ""
         self._over = False
         self._seconds = seconds
         self._bytes_sent = 0
         self.live = False
+        self.apart = False
+        """Stay out of every lane: the programme is about to change over to another link."""
 
     @property
     def tcp(self) -> TcpFigures | None:
@@ -188,7 +182,8 @@ class PushLink(TwistedProtocol):
             self._closed()
         elif not self._over:
             self._over = True
-            self._owner.link_lost(self, classify(reason, phase=self._phase, tls=self._tls))
+            error = classify(reason, phase=self._phase, tls=self._tls)
+            self._owner.link_lost(self, early_end(error, self._age, self._word) if self.live else error)
 
     # The conversation.
 
@@ -198,12 +193,21 @@ class PushLink(TwistedProtocol):
                 self._enter("connect")
             case ConnectAccepted():
                 self._enter("publish")
-            case ConnectRejected(code=code, description=description):
-                self.fail(DestinationError("connect-rejected", _said(code, description)))
+            case ConnectRejected():
+                self._abort()
+                self._owner.link_rejected(self, event)
             case PublishAccepted():
                 self._go_live()
+            case PublishRefused(code=code, description=description) if self.live:
+                self.fail(early_end(DestinationError("closed", said(code, description)), self._age, self._word))
+            case StatusReceived(level="error", code=code, description=description):
+                self._word = said(code, description)
+                if code in LAST_WORDS:
+                    self.fail(DestinationError("publish-refused", self._word))
+            case ReconnectRequested():
+                self._owner.link_asked(self, event)
             case PublishRefused(code=code, description=description):
-                self.fail(DestinationError("publish-refused", _said(code, description)))
+                self.fail(DestinationError("publish-refused", said(code, description)))
             case _:
                 pass
 
@@ -233,6 +237,8 @@ class PushLink(TwistedProtocol):
             self._stuck_s = self._stuck_s + seconds if self._waiting else 0.0
             if self._stuck_s >= STALL_S:
                 self.fail(DestinationError("stalled", f"the destination took nothing for {STALL_S:g} s"))
+            elif self._lane is None:
+                self.pump_later()
         elif self._phase == "publish" and self._rtmp.stream_id and self._age >= START_ANYWAY_S:
             for event in self._rtmp.start_anyway():
                 self._dispatch(event)
@@ -293,13 +299,18 @@ class PushLink(TwistedProtocol):
             return  # connectionLost follows and says why
         if self._closing is not None:
             self._say_goodbye()
-        elif not self._outbox.waiting and not self._outbox.needs_opening and self._lane is None:
+        elif not self.apart and self._lane is None and self._is_in_step:
             self._fall_in(writer)
+
+    @property
+    def _is_in_step(self) -> bool:
+        outbox = self._outbox
+        return not (outbox.waiting or outbox.needs_opening or len(outbox))
 
     def _refill(self) -> bool:
         """Make `_rest` what is to be sent next; return whether there is anything."""
         if not self._rest:
-            self._rest = b"".join((*self._protocol, *self._next_frames()))
+            self._rest = b"".join((*self._protocol, *self._next_frames()))  # nothing while the pace holds it back
             self._protocol.clear()
         return bool(self._rest)
 
@@ -320,10 +331,17 @@ class PushLink(TwistedProtocol):
 
     def _next_frames(self) -> list[bytes]:
         outbox = self._outbox
+        oldest = outbox.peek()
+        if oldest is None:
+            return []
+        before = sys.maxsize if self._closing is not None else self._pace.until(oldest.dts, self._seconds())
         frames: list[bytes] = []
-        if outbox.needs_opening and outbox.peek() is not None:
+        if outbox.needs_opening and oldest.dts < before:
             frames += [self._frame(packet) for packet in outbox.take_opening().opening()]
-        frames += [self._frame(packet) for packet in outbox.take(PUMP_BYTES)]
+        packets = outbox.take(PUMP_BYTES, before)
+        frames += [self._frame(packet) for packet in packets]
+        if packets:
+            self._pace.sent(packets[-1].dts)
         return frames
 
     # The end.
@@ -335,10 +353,14 @@ class PushLink(TwistedProtocol):
         self._abort()
         self._owner.link_lost(self, error)
 
-    def close(self, *, abrupt: bool = False) -> Deferred[None]:
-        """Send what waits, unpublish, close; abort after CLOSE_S, or now if *abrupt*. Fires when all is gone."""
+    def close(self, *, abrupt: bool = False, silent: bool = False) -> Deferred[None]:
+        """Send what waits, unpublish (not if *silent*), close; abort after CLOSE_S, or now if *abrupt*.
+
+        Fires when all is gone.
+        """
         if self._closing is None:
             self._closing = Deferred()
+            self._silent = silent
             self._age = 0.0
             if self._over or self.transport is None:
                 self._closed()
@@ -357,7 +379,8 @@ class PushLink(TwistedProtocol):
         """
         self._over = True
         self._close_writer()
-        self._rtmp.unpublish()
+        if not self._silent:
+            self._rtmp.unpublish()
         self._flush_protocol()
         transport: Any = self.transport
         if ISSLTransport.providedBy(transport):
@@ -393,8 +416,3 @@ class PushLink(TwistedProtocol):
         self._protocol.append(data)
         self.fall_out()
         self.pump_later()
-
-
-def _said(code: str, description: str) -> str:
-    """What the destination said; the target makes it fit to be read."""
-    return f"the destination said {code or 'no'}: {description}"

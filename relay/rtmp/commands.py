@@ -114,9 +114,12 @@ def result(command: Command, *values: amf0.Value) -> bytes:
     return build("_result", command.transaction, *values)
 
 
-def error(command: Command, code: str, description: str) -> bytes:
-    """Return `_error` to *command*."""
-    return build("_error", command.transaction, None, status_info("error", code, description))
+def error(command: Command, code: str, description: str, redirect: str = "") -> bytes:
+    """Return `_error` to *command*; *redirect* says where to go instead."""
+    info = status_info("error", code, description)
+    if redirect:
+        info["ex"] = {"code": 302.0, "redirect": redirect}
+    return build("_error", command.transaction, None, info)
 
 
 def on_status(level: str, code: str, description: str, **extra: amf0.Value) -> bytes:

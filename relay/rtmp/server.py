@@ -104,12 +104,17 @@ class ServerConnection(ServerCalls):
         self._send_command(commands.connect_result(self._question(), self.capabilities, enhanced=self._enhanced))
         return self._release()
 
-    def reject_connect(self, description: str, code: str = "NetConnection.Connect.Rejected") -> None:
-        """Answer ConnectRequested with `_error`. The caller closes: OBS waits for that, not for the answer."""
+    def reject_connect(
+        self, description: str, code: str = "NetConnection.Connect.Rejected", *, redirect: str = ""
+    ) -> None:
+        """Answer ConnectRequested with `_error`. The caller closes: OBS waits for that, not for the answer.
+
+        *redirect* is a tcUrl where the client should go instead, in Adobe's and SRS's form.
+        """
         if self._closed:
             return
         self._state = step_local(SERVER_TABLE, self._state, ServerMove.REJECT)
-        self._send_command(commands.error(self._question(), code, description))
+        self._send_command(commands.error(self._question(), code, description, redirect))
         self._close()
 
     def accept_publish(self, stream_id: int) -> list[Event]:

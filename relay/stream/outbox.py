@@ -19,6 +19,7 @@ The use of one, by a sink:
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 
 from relay.media.packets import MediaKind, Packet, TrackSet
@@ -162,13 +163,16 @@ class Outbox:
             self._reach_mark()
         return head
 
-    def take(self, max_bytes: int) -> list[Packet]:
-        """Take packets of at most *max_bytes* together, but at least one; nothing while an opening is due."""
+    def take(self, max_bytes: int, before: int = sys.maxsize) -> list[Packet]:
+        """Take packets of at most *max_bytes* together, but at least one; nothing while an opening is due.
+
+        Ends at the first packet of stream time *before*.
+        """
         taken: list[Packet] = []
         room = max_bytes
         while self._opening is None and (head := self.peek()) is not None:
             room -= len(head.body)
-            if room < 0 and taken:
+            if (room < 0 and taken) or head.dts >= before:
                 break
             taken.append(head)
             self.pop()

@@ -10,9 +10,11 @@ from zope.interface import implementer
 
 from relay.context import PushTarget
 from relay.events import Event, TargetStateChanged
+from relay.net.attempt import PushTools
 from relay.net.flusher import Flusher
-from relay.net.push import PushTools, RtmpPush
+from relay.net.push import RtmpPush
 from relay.net.pushgroup import PushGroup
+from relay.net.spacing import HostSpacing
 from relay.net.watch import Watch
 from relay.secret import Secret
 from tests.helpers.doors import new_clock
@@ -61,6 +63,7 @@ class PushTestCase(NetTestCase):
             watch=self.watch,
             emit=self.events.append,
             uniform=lambda _, high: high,
+            spacing=HostSpacing(lambda _, high: high),
             queue_bytes=8 * 1024 * 1024,
             queue_ms=4000,
         )

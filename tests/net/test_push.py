@@ -287,12 +287,60 @@ class FailureTests(PushTestCase):
         (push,) = self.push(port)
         await self.live(push)
 
+        self.wait(10.0)
         platform.last.tcp.loseConnection()
         await self.state(push, "backing-off")
 
         assert push.reason == "closed"
         self.wait(0.5)
         await self.live(push)
+
+    async def test_a_publish_that_is_closed_at_once_again_and_again_is_probably_a_wrong_key(self) -> None:
+        platform, port = self.platform()
+        (push,) = self.push(port)
+        waits = []
+        for number in range(5):
+            await self.live(push)
+            self.wait(1.0)
+            platform.last.tcp.loseConnection()
+            await self.state(push, "backing-off" if number < 2 else "refused")
+            assert push.reason == "closed-early"
+            assert "1.0 s after" in push.detail
+            assert "a wrong key" in push.detail
+            waits.append(self.due_in(push))
+            self.wait(waits[-1] + 0.25)
+
+        assert waits == [0.5, 1.0, 15.0, 30.0, 60.0], "nobody is hammered, and nobody is given up"
+
+    async def test_an_error_while_live_is_the_end_when_it_takes_the_publish_back(self) -> None:
+        platform, port = self.platform()
+        (push,) = self.push(port)
+        await self.live(push)
+        self.wait(12.0)
+
+        platform.last.rtmp.end_publish(1, f"Banned, {KEY}.", "NetStream.Publish.Denied")
+        platform.last.flush()
+        await self.state(push, "refused")
+
+        assert push.reason == "publish-refused"
+        assert "NetStream.Publish.Denied: Banned" in push.detail
+        self.assert_key_is_nowhere(push.detail)
+
+    async def test_another_error_while_live_is_remembered_for_the_end(self) -> None:
+        platform, port = self.platform()
+        (push,) = self.push(port)
+        await self.live(push)
+        self.wait(12.0)
+        platform.last.rtmp.end_publish(1, "Disk full.", "NetStream.Record.Failed")
+        platform.last.flush()
+        await turns(20)
+        assert push.state.value == "live"
+
+        platform.last.tcp.loseConnection()
+        await self.state(push, "backing-off")
+
+        assert push.reason == "closed"
+        assert "before that, the destination said NetStream.Record.Failed: Disk full." in push.detail
 
     async def test_a_ca_file_that_is_missing_is_named_and_looked_for_again(self) -> None:
         path = self.tmp_path / "ca.pem"
@@ -370,6 +418,14 @@ class ReconnectTests(PushTestCase):
         platform.refuse = None
         self.wait(0.5)
         await self.live(push)
+        await until(lambda: newest(platform.last) > 0, "media")
+        await turns(20)
+        assert platform.last.messages[-1].timestamp <= 2000, "a burst"
+        for tick in range(1, 9):
+            self.wait(0.25)
+            await turns(20)
+            assert platform.last.messages[-1].timestamp <= 2000 + tick * 275, "faster than the pace"
+        self.wait(20)
         await until(lambda: newest(platform.last) == self.serial - 1, "the newest frame")
 
         check_start(platform.last)
@@ -405,7 +461,7 @@ class IsolationTests(PushTestCase):
     async def no_copies(self, push: RtmpPush) -> None:
         """The link of an attempt that is over holds nothing."""
         await turns(3)
-        assert push._link is None
+        assert push.link is None
 
     async def test_one_that_reads_again_in_time_goes_on_at_a_keyframe(self) -> None:
         platform, port = self.platform()
@@ -418,6 +474,8 @@ class IsolationTests(PushTestCase):
         self.wait(5)
 
         platform.last.tcp.resumeProducing()
+        await turns(50)
+        self.wait(3)
         await until(lambda: newest(platform.last) == self.serial - 1, "the newest frame", timeout=10)
         self.frames(3)
         await until(lambda: newest(platform.last) == self.serial - 1, "in step again")
@@ -608,7 +666,7 @@ class TlsTests(PushTestCase):
             self.frames(1, size=30_000)
             await turns(1)
 
-        link: Any = push._link
+        link: Any = push.link
         raw = link.transport.transport
         assert len(raw.dataBuffer) + raw._tempDataLen < 1.5 * 1024 * 1024
         self.wait(10.25)

@@ -11,9 +11,10 @@ from relay.context import PushTarget
 from relay.errors import ConfigError
 from relay.events import Event, TargetStateChanged
 from relay.media.packets import Packet
+from relay.net.attempt import PushTools
 from relay.net.flusher import Flusher
-from relay.net.push import PushTools
 from relay.net.pushgroup import PushGroup
+from relay.net.spacing import HostSpacing
 from relay.net.watch import Watch
 from relay.secret import Secret
 from relay.testing import FakePlatform, aac_frame, avc_frame, track_set
@@ -40,6 +41,7 @@ class TestComingAndGoing(NetTestCase):
             watch=watch,
             emit=self.events.append,
             uniform=lambda low, high: low,
+            spacing=HostSpacing(lambda _, high: high),
             queue_bytes=1 << 20,
             queue_ms=4000,
         )
