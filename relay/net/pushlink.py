@@ -237,8 +237,8 @@ class PushLink(TwistedProtocol):
             self._stuck_s = self._stuck_s + seconds if self._waiting else 0.0
             if self._stuck_s >= STALL_S:
                 self.fail(DestinationError("stalled", f"the destination took nothing for {STALL_S:g} s"))
-            elif self._lane is None:
-                self.pump_later()
+            elif self._lane is None and self._outbox:
+                self.pump_later()  # the pace may allow more by now
         elif self._phase == "publish" and self._rtmp.stream_id and self._age >= START_ANYWAY_S:
             for event in self._rtmp.start_anyway():
                 self._dispatch(event)
@@ -305,7 +305,7 @@ class PushLink(TwistedProtocol):
     @property
     def _is_in_step(self) -> bool:
         outbox = self._outbox
-        return not (outbox.waiting or outbox.needs_opening or len(outbox))
+        return not (outbox.waiting or outbox.needs_opening or outbox)
 
     def _refill(self) -> bool:
         """Make `_rest` what is to be sent next; return whether there is anything."""

@@ -82,6 +82,7 @@ class PushTestCase(NetTestCase):
             self.wait(0.25)
             await turns(2)
         await until(lambda: closing.called, "the end of the push")
+        self.flusher.flush_now()  # under load a flush waits a little
         assert not self.watch._watched, "a link is still watched"
         assert not [call for call in self.clock.getDelayedCalls() if call.active()][1:], "a retry is still due"
 

@@ -229,6 +229,7 @@ class RedirectTests(WayTestCase):
     async def test_a_primary_that_asks_for_a_login_or_redirects_is_well(self) -> None:
         platform = self.fake(guard=LoginGuard("adobe", "bob", Secret(PASSWORD)))
         push = self.to_bob(platform)
+        await self.live(push)
         endpoint, link = push._prepare_probe()
         await endpoint.connect(_Same(link))
         await link.answer
