@@ -48,10 +48,12 @@ from relay.hookspecs import StreamInfo, hookimpl
 from relay.media.configs import audio_facts, codec_string, video_facts
 from relay.media.packets import Codec, MediaKind, Packet, Role, Track, TrackSet
 from relay.media.tailor import Tailor, Tailoring
+from relay.mux import recover, remux
 from relay.mux.errors import MuxError
+from relay.mux.flv import FlvMuxer
 from relay.mux.fmp4 import Fmp4Muxer
 from relay.mux.mpegts import TsMuxer
-from relay.mux.segment import Fragment
+from relay.mux.segment import Finish, Fragment
 from relay.net.addresses import AddressPolicy
 from relay.net.endpoints import RtmpUrl, parse_url
 from relay.pluginfind import API_VERSION
@@ -83,6 +85,8 @@ __all__ = [
     "FeedMerged",
     "FeedStarted",
     "FeedSwitched",
+    "Finish",
+    "FlvMuxer",
     "Fmp4Muxer",
     "Fragment",
     "MediaKind",
@@ -125,8 +129,10 @@ __all__ = [
     "is_public_name",
     "is_user_name",
     "parse_url",
+    "recover",
     "redact_url",
     "redact_urls",
+    "remux",
     "show_path",
     "video_facts",
 ]

@@ -7,13 +7,14 @@ segment, an LL-HLS part or the next bytes of a recording. Fragments of separate 
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from sys import byteorder
 
-from relay.media.packets import MediaKind
+from relay.media.packets import MediaKind, Track
 from relay.mux.boxes import NOT_SYNC, SYNC, full_box, u32, u64
 from relay.mux.lane import Run
-from relay.mux.movie import init_segment
-from relay.mux.segment import Fragment, SegmentMuxer
+from relay.mux.movie import duration_patch, init_segment, random_access_index
+from relay.mux.segment import Finish, Fragment, SegmentMuxer
 
 __all__ = ["Fmp4Muxer", "Fragment"]
 
@@ -27,16 +28,26 @@ _U32 = 0xFFFF_FFFF
 
 
 class Fmp4Muxer(SegmentMuxer):
-    """Writes fMP4. *init* is empty until every track is known; it is there once a cut returned a fragment."""
+    """Writes fMP4. *init* is empty until every track is known; it is there once a cut returned a fragment.
 
-    _init = b""
-    _sequence = 0
+    With *file*, the pieces are the bytes of one file: init has room for the duration, and `finish` gives that and an
+    index of the fragments that begin with a keyframe.
+    """
+
+    def __init__(self, tracks: Sequence[Track], *, origin: int = 0, file: bool = False) -> None:
+        super().__init__(tracks, origin=origin)
+        self._file = file
+        self._init = b""
+        self._sequence = 0
+        self._size = 0
+        self._index: list[tuple[int, int, int]] = []
+        self._span: tuple[float, float] | None = None
 
     @property
     def init(self) -> bytes:
         """The init segment: ftyp and moov."""
         if not self._init and not self._unknown:
-            self._init = init_segment(self._by_number)
+            self._init = init_segment(self._by_number, room=self._file)
         return self._init
 
     def _pack(self, runs: list[Run]) -> bytes:
@@ -54,7 +65,26 @@ class Fmp4Muxer(SegmentMuxer):
             payloads = [sample[3] for sample in run.samples]
             offset += sum(map(len, payloads))
             data += payloads
+        if self._file:
+            self._note(runs, offset)
         return b"".join((*parts, u32(offset - size), b"mdat", *data))
+
+    def _note(self, runs: list[Run], size: int) -> None:
+        """Keep what the end of the file tells: where fragments begin, how long the whole is."""
+        self._size = self._size or len(self.init)
+        for traf, run in enumerate(runs, 1):
+            if run.lane is self._by_number[0] and (run.samples[0][2] or run.lane.track.kind is not MediaKind.VIDEO):
+                self._index.append((run.start, self._size, traf))
+        self._size += size
+        begin, end = min(run.lane.ms(run.start) for run in runs), max(run.lane.ms(run.end) for run in runs)
+        self._span = (min(self._span[0], begin), max(self._span[1], end)) if self._span else (begin, end)
+
+    def finish(self) -> Finish:
+        """Return mfra and the duration, for a muxer made with *file*."""
+        if self._span is None:
+            return super().finish()
+        tail = random_access_index(self._index, self._by_number[0].number)
+        return Finish(tail=tail, patches=(duration_patch(self.init, round(self._span[1] - self._span[0])),))
 
 
 def _traf_size(table: int) -> int:

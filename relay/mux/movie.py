@@ -32,6 +32,21 @@ def init_segment(lanes: Sequence[Lane], *, room: bool = False) -> bytes:
     return FTYP + box(b"moov", mvhd(0, len(lanes) + 1), *traks, mvex)
 
 
+def duration_patch(init: bytes, duration_ms: int) -> tuple[int, bytes]:
+    """Return where and what to write over an init segment with room, when the file is complete."""
+    return init.index(ROOM_FOR_MEHD), full_box(b"mehd", 1, 0, u64(duration_ms))
+
+
+def random_access_index(entries: Sequence[tuple[int, int, int]], number: int) -> bytes:
+    """Write mfra: (time in ticks, offset of the moof, number of the traf) of each fragment that begins with a keyframe.
+
+    ISO/IEC 14496-12 8.8.10. Readers look at the last 16 bytes of a file for its size.
+    """
+    rows = b"".join(u64(time) + u64(offset) + bytes((traf, 1, 1)) for time, offset, traf in entries)
+    tfra = full_box(b"tfra", 1, 0, u32(number), u32(0), u32(len(entries)), rows)
+    return box(b"mfra", tfra, full_box(b"mfro", 0, 0, u32(8 + len(tfra) + 16)))
+
+
 def mvhd(duration: int, next_track: int) -> bytes:
     """Write the movie header; version 1, whose times have 64 bits, when the duration asks for it."""
     times = bytes(8) + u32(MOVIE_SCALE) + u32(duration)

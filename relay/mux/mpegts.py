@@ -54,7 +54,10 @@ class _Way:
 
 
 class TsMuxer(SegmentMuxer):
-    """Writes MPEG-TS. There is no init segment."""
+    """Writes MPEG-TS."""
+
+    init = b""
+    """There is no init segment: every piece has its tables."""
 
     def __init__(self, tracks: Sequence[Track], *, origin: int = 0) -> None:
         self._forms: dict[tuple[int, int], Form] = {}

@@ -45,6 +45,16 @@ class Fragment:
     samples: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """What makes a file complete once everything was written, in the order given."""
+
+    tail: bytes
+    """To be appended."""
+    patches: tuple[tuple[int, bytes], ...]
+    """To be written over what stands at these offsets."""
+
+
 class SegmentMuxer:
     """Collects packets of several tracks and gives them back in pieces. *origin* is the stream time that becomes 0."""
 
@@ -106,6 +116,10 @@ class SegmentMuxer:
     def cut_before(self, packet: Packet, *, last: bool = False) -> Fragment | None:
         """Cut in front of *packet*, which is written next: it ends the frame of its track that waits."""
         return self._cut({packet.kind << 8 | packet.track: packet.dts}, last)
+
+    def finish(self) -> Finish:
+        """Return what makes a file of all fragments in a row complete. Call it after the last cut was written."""
+        return Finish(tail=b"", patches=())
 
     @property
     def pending_ms(self) -> int:

@@ -40,21 +40,23 @@ def nal(size: int, kind: int = 0x41, fill: int = 0x55) -> bytes:
     return size.to_bytes(4, "big") + bytes((kind,)).ljust(size, bytes((fill,)))
 
 
-def video(dts: int, key: bool = False, *, cts: int = 0, body: bytes | None = None, codec: Codec = Codec.AVC) -> Packet:
+def video(
+    dts: int, key: bool = False, *, cts: int = 0, body: bytes | None = None, codec: Codec = Codec.AVC, size: int = 40
+) -> Packet:
     """A picture."""
-    body = nal(40, 0x65 if key else 0x41, dts & 0xFF) if body is None else body
+    body = nal(size, 0x65 if key else 0x41, dts & 0x7F | 0x80) if body is None else body
     return Packet(MediaKind.VIDEO, 0, codec, Role.FRAME, key, dts, cts, b"\x17\x01\0\0\0" + body, 5)
 
 
 def audio(dts: int, body: bytes = b"", *, track_id: int = 0, codec: Codec = Codec.AAC) -> Packet:
     """An audio frame."""
-    body = body or b"\x21" + dts.to_bytes(8, "big", signed=True)
+    body = body or b"\x21" + dts.to_bytes(8, "big", signed=True) + b"\xfc"
     return Packet(MediaKind.AUDIO, track_id, codec, Role.FRAME, False, dts, 0, b"\xaf\x01" + body, 2)
 
 
-def programme(seconds: float, *, fps: int = 30, gop: int = 30, start: int = 0) -> list[Packet]:
+def programme(seconds: float, *, fps: int = 30, gop: int = 30, start: int = 0, size: int = 40) -> list[Packet]:
     """Pictures and AAC frames in order of time, with timestamps rounded to milliseconds as encoders do."""
-    pictures = [video(start + n * 1000 // fps, n % gop == 0) for n in range(int(seconds * fps))]
+    pictures = [video(start + n * 1000 // fps, n % gop == 0, size=size) for n in range(int(seconds * fps))]
     sounds = [audio(start + n * 1024 * 1000 // 48_000) for n in range(int(seconds * 48_000 / 1024))]
     return sorted(pictures + sounds, key=lambda packet: packet.dts)
 
