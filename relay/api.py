@@ -61,11 +61,12 @@ from relay.rtmp.auth import is_user_name
 from relay.rtmp.names import is_public_name
 from relay.secret import Secret, redact_url, redact_urls
 from relay.secretref import SecretRef, SecretRefs
-from relay.stream.sinks import Sink
+from relay.stream.sinks import PLANNED_ENDS, Sink
 
 __all__ = [
     "API_VERSION",
     "BACKUP_SUFFIX",
+    "PLANNED_ENDS",
     "TEMPLATE",
     "AddressPolicy",
     "Allow",

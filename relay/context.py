@@ -20,6 +20,7 @@ from twisted.logger import Logger
 
 from relay.config import TEMPLATE
 from relay.config_file import ConfigModel
+from relay.decisions import Decision, Deny, PlayRequest
 from relay.errors import ConfigError
 from relay.events import Event
 from relay.hookspecs import StreamInfo
@@ -193,6 +194,7 @@ class Context(Generic[StreamConfigT]):
     _control_targets: Callable[[TargetControl], None] | None = None
     _opine: Callable[[str, str, str, Fault | None], bool] | None = None
     _resolve: Callable[[str], Deferred[Sequence[str]]] | None = None
+    _authorize_play: Callable[[PlayRequest], Awaitable[Decision]] | None = None
     _stream_configs: Mapping[str, StreamConfigT] = field(default_factory=dict)
     _declared: frozenset[str] = frozenset()
     _stream_defaults: StreamConfigT | None = None
@@ -225,6 +227,12 @@ class Context(Generic[StreamConfigT]):
     async def resolve(self, host: str) -> Sequence[str]:
         """Return the addresses of a host name, on the relay's own threads for DNS; empty when it has none."""
         return [] if self._resolve is None else await self._resolve(host)
+
+    async def authorize_play(self, request: PlayRequest) -> Decision:
+        """Ask the plugins that decide whether a viewer may play, as the relay does for RTMP players. Never raises."""
+        if self._authorize_play is None:
+            return Deny(reason="this relay has nobody who decides")
+        return await self._authorize_play(request)
 
     def report_fault(
         self,

@@ -179,6 +179,7 @@ class PluginHost:
             run_in_background=run,
             _push=self._push,
             _resolve=self._resolve,
+            _authorize_play=self.authorize_play,
             _opine=self._opine,
             _control_targets=partial(self._control_targets, plugin),
             _stream_configs=table.stream_configs,

@@ -273,9 +273,8 @@ class Failover:
         previous = self._last_name
         self._on_air(feed)
         self.air.adopt(feed.table, mark.next_dts)
-        feed.release(now)
         self.switches += 1
-        self.report(
+        self.report(  # before the first packet, so that who writes files or playlists knows what it begins
             Switched(
                 previous=previous,
                 feed=feed.name,
@@ -290,6 +289,7 @@ class Failover:
                 fit=fit.name.lower(),
             )
         )
+        feed.release(now)
         self._count_switch(feed, now)
 
     def _count_switch(self, feed: Feed, now: float) -> None:

@@ -1,0 +1,334 @@
+"""One stream as its viewers know it: playlists that outlive encoders, and what a multivariant playlist says of them.
+
+A programme begins with its first packet, is *lost* when the stream ends without anybody wanting that, continues when
+it comes back, and is *over* after a planned end. The rule it guards: sequence numbers never fall, whatever happens.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from twisted.internet.interfaces import IReactorTime
+
+from relay.api import MediaKind, Track, audio_facts, codec_string, video_facts
+
+from .cutting import Cutter
+from .options import LONGEST_FIRST_MS, MIB, HlsOptions
+from .plan import Planned
+from .playlists import Alternative, Picture, Terms, Variant
+from .reload import Waiters
+from .rendition import FMP4, TS, Form, Place, Rendition
+from .segments import File, Segment
+
+COUNT_FROM = 1_577_836_800
+"""2020-01-01: sequence numbers start at the seconds since then, so they are higher after every restart, and fit the
+32 bits of some players until 2088."""
+
+_RATES = (24_000 / 1001, 24, 25, 30_000 / 1001, 30, 48, 50, 60_000 / 1001, 60, 100, 120_000 / 1001, 120)
+
+
+class State(Enum):
+    """Where a programme is in its life."""
+
+    NEW = "new"
+    LIVE = "live"
+    LOST = "lost"
+    OVER = "over"
+
+
+class Timeline:
+    """Stream time to time of day, the same for all renditions; it never goes back."""
+
+    def __init__(self) -> None:
+        self._offset_ms = 0.0
+        self._end_ms = 0.0
+
+    def restart(self, stream_ms: float, day_ms: float) -> None:
+        """Let *stream_ms* be *day_ms*, or the end of what was before if that is later."""
+        self._offset_ms = max(day_ms, self._end_ms) - stream_ms
+
+    def at(self, stream_ms: float) -> float:
+        """Return the time of day of a moment in the stream."""
+        return stream_ms + self._offset_ms
+
+    def reached(self, day_ms: float) -> None:
+        """Something that lasts until *day_ms* is in a playlist."""
+        self._end_ms = max(self._end_ms, day_ms)
+
+
+@dataclass(slots=True, eq=False)
+class Output:
+    """A rendition and what it carries."""
+
+    planned: Planned
+    rendition: Rendition
+    cutter: Cutter
+
+
+class Programme:
+    """The playlists of one stream.
+
+    Attributes:
+        state: see `State`.
+        outputs: what is on now, the leading rendition first.
+        target_duration: in seconds; 0 until the first segment is complete.
+        since: when it came into its state, on the relay's clock.
+        ready: requests that wait for the first segment.
+        requests: answered so far.
+        bytes_sent: media bytes sent to viewers.
+    """
+
+    def __init__(
+        self, name: str, options: HlsOptions, clock: IReactorTime, wall_clock: Callable[[], float], *, waiters: int
+    ) -> None:
+        self.name = name
+        self.options = options
+        self.state = State.NEW
+        self.outputs: list[Output] = []
+        self.target_duration = 0
+        self.timeline = Timeline()
+        self.since = clock.seconds()
+        self.ready = Waiters(clock, waiters)
+        self.requests = 0
+        self.bytes_sent = 0
+        self.part_target_ms = 0.0
+        self.form: Form = FMP4 if options.container == "fmp4" else TS
+        if not options.part_ms:
+            self.form = Form(extension=self.form.extension, content_type=self.form.content_type, parts=False)
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._epoch = f"{int(wall_clock()):x}{secrets.token_hex(2)}"
+        self._first = max(int(wall_clock()) - COUNT_FROM, 0)
+        self._discontinuity = self._first
+        self._renditions: dict[str, Rendition] = {}
+        self._before: list[Rendition] = []
+        self._before_terms = Terms(target_duration=options.segment_s, part_target_ms=0)
+
+    @property
+    def now_ms(self) -> float:
+        """Time of day."""
+        return self._wall_clock() * 1000
+
+    # Life.
+
+    def begin(self) -> None:
+        """A stream of this name has started."""
+        if self.state is State.OVER:
+            self._start_over()
+        self._become(State.LIVE)
+
+    def _start_over(self) -> None:
+        """Begin a new list above the numbers of the old one, which stays until the new one can be shown."""
+        self._before_terms = self.terms
+        self._before = list(self._renditions.values())
+        self._first = max((r.next_number for r in self._before), default=self._first)
+        self._discontinuity = 1 + max((r.discontinuities for r in self._before), default=self._discontinuity)
+        self._renditions = {}
+        self.outputs = []
+        self.target_duration = 0
+
+    def lose(self) -> None:
+        """The stream is gone, and may come back."""
+        self._become(State.LOST)
+        self.ready.changed()
+
+    def end(self) -> None:
+        """The stream ended as planned."""
+        for rendition in self._renditions.values():
+            rendition.end()
+        self._become(State.OVER)
+        self.ready.changed()
+
+    def forget(self) -> None:
+        """Nobody will ask for it any more, and who waits is told."""
+        for rendition in self.renditions():
+            rendition.over = True
+            rendition.changed()
+
+    def _become(self, state: State) -> None:
+        self.state = state
+        self.since = self._clock.seconds()
+
+    @property
+    def kept_s(self) -> float:
+        """For how long it is lost or over."""
+        return 0.0 if self.state is State.LIVE else self._clock.seconds() - self.since
+
+    # Renditions.
+
+    def output(self, planned: Planned, cutter: Cutter) -> Output:
+        """Return the rendition for *planned*: the one of that name, if there is one."""
+        rendition = self._renditions.get(planned.name)
+        if rendition is None or rendition.over:
+            number = max((r.next_number for r in self._renditions.values()), default=self._first)
+            discontinuity = max((r.discontinuities for r in self._renditions.values()), default=self._discontinuity)
+            place = Place(epoch=self._epoch, number=number, discontinuity=discontinuity)
+            window_ms = self.options.window_s * 1000.0
+            rendition = Rendition(planned.name, place, self.form, window_ms=window_ms, clock=self._clock)
+            rendition.on_segment = self._segment
+            self._renditions[planned.name] = rendition
+        return Output(planned=planned, rendition=rendition, cutter=cutter)
+
+    def use(self, outputs: Sequence[Output], part_target_ms: float) -> None:
+        """These are on from now; what else there was will not go on."""
+        self.outputs = list(outputs)
+        self.part_target_ms = max(self.part_target_ms, part_target_ms)
+        kept = {output.planned.name for output in outputs}
+        for name, rendition in self._renditions.items():
+            if name not in kept and not rendition.over:
+                rendition.end()
+
+    @property
+    def limit_ms(self) -> float:
+        """The longest that a segment may become: EXTINF is rounded to the target duration."""
+        if not self.target_duration:
+            return max(LONGEST_FIRST_MS, 2 * self.options.segment_ms)
+        return self.target_duration * 1000 + 499
+
+    @property
+    def published(self) -> bool:
+        """Whether there is something to show of every rendition that is on."""
+        return bool(self.outputs) and bool(self.target_duration) and all(o.rendition.listed for o in self.outputs)
+
+    def _segment(self, rendition: Rendition, segment: Segment) -> None:
+        """A segment is complete."""
+        self.timeline.reached(segment.at_ms + segment.duration_ms)
+        if not self.target_duration:
+            rounded = math.floor(segment.duration_ms / 1000 + 0.5)
+            self.target_duration = max(self.options.segment_s, rounded)
+        self._stay_small()
+        if self.published:
+            self.ready.changed()
+
+    def _stay_small(self) -> None:
+        limit = self.options.memory_mb * MIB
+        while self.size > limit:
+            old = max((*self._before, *self._renditions.values()), key=lambda r: r.size)
+            if not old.shed():
+                return
+
+    @property
+    def size(self) -> int:
+        """Bytes held."""
+        return sum(r.size for r in self._renditions.values()) + sum(r.size for r in self._before)
+
+    # What is shown.
+
+    @property
+    def terms(self) -> Terms:
+        """What its playlists have in common."""
+        return Terms(target_duration=self.target_duration, part_target_ms=self.part_target_ms)
+
+    @property
+    def shown(self) -> bool:
+        """Whether there is a playlist to give out, the last one's included."""
+        return self.published or bool(self._before)
+
+    def playlist(self, name: str) -> tuple[Rendition, Terms] | None:
+        """Return a rendition by its name, once it can be shown."""
+        rendition = self._renditions.get(name)
+        if rendition is not None and self.target_duration and rendition.listed:
+            return rendition, self.terms
+        return next(((r, self._before_terms) for r in self._before if r.name == name), None)
+
+    def others(self, rendition: Rendition) -> list[Rendition]:
+        """Return the renditions beside this one, for rendition reports."""
+        return [o.rendition for o in self.outputs if o.rendition is not rendition and o.rendition.listed]
+
+    def file(self, name: str) -> File | None:
+        """Return something that is served under a name of its own."""
+        for rendition in (*self._renditions.values(), *self._before):
+            file = rendition.files.get(name)
+            if file is not None:
+                return file
+        return None
+
+    def hinted(self, name: str) -> Rendition | None:
+        """Return the rendition whose next part has this name."""
+        return next((o.rendition for o in self.outputs if o.rendition.hint == name), None)
+
+    def renditions(self) -> Iterator[Rendition]:
+        """Every rendition, those of the programme before included."""
+        yield from self._renditions.values()
+        yield from self._before
+
+    def tick(self) -> None:
+        """Called once a second: nobody waits for ever, and nothing old is kept for ever."""
+        self.ready.tick()
+        for rendition in self.renditions():
+            rendition.waiters.tick()
+        if self._before and self.published and self._clock.seconds() - self.since > 2 * self.options.window_s:
+            self._before = []
+
+    # The multivariant playlist.
+
+    def variants(self, prefix: str = "") -> tuple[list[Variant], list[Alternative]]:
+        """Describe what is on, by what was measured; every address begins with *prefix*."""
+        sounds = [o for o in self.outputs if not o.planned.has_video]
+        pictures = [o for o in self.outputs if o.planned.has_video]
+        groups: dict[str, list[Output]] = {}
+        if len(self.outputs) > 1:
+            for output in sounds:
+                groups.setdefault(_codec(output.planned.lead), []).append(output)
+        variants = [
+            _variant(prefix, output, group, members)
+            for output in pictures or sounds[:1]
+            for group, members in (groups or {"": []}).items()
+        ]
+        return variants, [one for group, members in groups.items() for one in _alternatives(prefix, group, members)]
+
+
+def _variant(prefix: str, output: Output, group: str, sounds: Sequence[Output]) -> Variant:
+    planned = output.planned
+    own = [codec for track in planned.tracks if (codec := _codec(track))]
+    codecs = dict.fromkeys([*own, group] if group else own)
+    others = [sound.rendition for sound in sounds if sound.rendition is not output.rendition]
+    return Variant(
+        uri=f"{prefix}{output.rendition.name}.m3u8",
+        peak_bps=output.rendition.peak_bps + max((r.peak_bps for r in others), default=0),
+        average_bps=output.rendition.average_bps + max((r.average_bps for r in others), default=0),
+        codecs=tuple(codecs),
+        picture=_picture(planned.lead, output.cutter.mean_interval_ms) if planned.has_video else None,
+        audio_group=_group_id(group) if group else "",
+    )
+
+
+def _alternatives(prefix: str, group: str, sounds: Sequence[Output]) -> Iterator[Alternative]:
+    for index, sound in enumerate(sounds):
+        facts = audio_facts(sound.planned.lead)
+        yield Alternative(
+            uri=f"{prefix}{sound.rendition.name}.m3u8",
+            group=_group_id(group),
+            name=f"Audio {sound.planned.lead.track_id + 1}",
+            channels=0 if facts is None else facts.channels,
+            default=index == 0,
+        )
+
+
+def _group_id(codec: str) -> str:
+    return "audio-" + codec.replace(".", "-").lower()
+
+
+def _codec(track: Track) -> str:
+    return codec_string(track) or ""
+
+
+def _picture(track: Track, interval_ms: float) -> Picture:
+    facts = video_facts(track) if track.kind is MediaKind.VIDEO else None
+    rate = frame_rate(interval_ms)
+    if facts is None:
+        return Picture(width=0, height=0, frame_rate=rate, video_range="SDR")
+    return Picture(width=facts.width, height=facts.height, frame_rate=rate, video_range=facts.video_range)
+
+
+def frame_rate(interval_ms: float) -> float:
+    """Return the pictures a second that an interval means: the usual rate, if it is near one."""
+    if interval_ms <= 0:
+        return 0.0
+    measured = 1000 / interval_ms
+    nearest = min(_RATES, key=lambda rate: abs(rate - measured))
+    return nearest if abs(nearest - measured) < 0.002 * nearest else round(measured, 3)
