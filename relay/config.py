@@ -28,6 +28,8 @@ listen = "127.0.0.1:8080"
 
 [plugins.streamkeys]
 any_key = "loopback"
+
+[plugins.hls]
 """
 """The configuration without a file: any key from this machine, which is then the stream's name."""
 
