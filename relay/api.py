@@ -41,6 +41,7 @@ from relay.events import (
     StreamEnded,
     StreamHeld,
     StreamStarted,
+    TargetDeliveryChanged,
     TargetStateChanged,
     TargetWarning,
 )
@@ -117,6 +118,7 @@ __all__ = [
     "Tailor",
     "Tailoring",
     "TargetControl",
+    "TargetDeliveryChanged",
     "TargetPlan",
     "TargetStateChanged",
     "TargetWarning",

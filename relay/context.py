@@ -193,6 +193,7 @@ class Context(Generic[StreamConfigT]):
     _push: Push | None = None
     _control_targets: Callable[[TargetControl], None] | None = None
     _opine: Callable[[str, str, str, Fault | None], bool] | None = None
+    _confirm: Callable[[str, str, str, bool, str, float], bool] | None = None
     _resolve: Callable[[str], Deferred[Sequence[str]]] | None = None
     _authorize_play: Callable[[PlayRequest], Awaitable[Decision]] | None = None
     _stream_configs: Mapping[str, StreamConfigT] = field(default_factory=dict)
@@ -255,6 +256,16 @@ class Context(Generic[StreamConfigT]):
     def clear_fault(self, stream: str, feed: str, trigger: str) -> bool:
         """Take back what `report_fault` said. False: there is no such feed now."""
         return self._opine is not None and self._opine(stream, feed, f"{self.name}.{trigger}", None)
+
+    def report_delivery(
+        self, stream: str, target: str, *, confirmed: bool, detail: str = "", valid_s: float = 60.0
+    ) -> bool:
+        """Say what the platform itself says of a live target: that it has the programme, or that it has not.
+
+        It is shown as ``confirmed`` or ``denied`` for *valid_s*, or until the connection ends; *detail* is for people.
+        Ask when `TargetDeliveryChanged` says ``accepted``, and again before it runs out. False: no such target is live.
+        """
+        return self._confirm is not None and self._confirm(self.name, stream, target, confirmed, detail, valid_s)
 
     def push(self, stream: str, targets: Sequence[PushTarget], *, merge_ms: int = 0) -> PushSink:
         """Open RTMP pushes of *stream* to *targets*: each lives its own life, what they share is made once.

@@ -166,6 +166,21 @@ class TargetStateChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TargetDeliveryChanged(Event):
+    """More or less is known about what a live target delivers.
+
+    *delivery*: ``connected`` (the publish was accepted), ``accepted`` (the destination takes what we send),
+    ``confirmed`` or ``denied`` (plugin *by* asked the platform, which said *detail*).
+    """
+
+    stream: str
+    target: str
+    delivery: str
+    detail: str = ""
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetWarning(Event):
     """A restream target may not like what it gets. Told once until it is over; *code* is stable: ``keyframes``..."""
 

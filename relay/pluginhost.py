@@ -111,6 +111,7 @@ class PluginHost:
         push: Push | None = None,
         resolve: Callable[[str], Deferred[Sequence[str]]] | None = None,
         opine: Callable[[str, str, str, Fault | None], bool] | None = None,
+        confirm: Callable[[str, str, str, bool, str, float], bool] | None = None,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """Import, validate and build every configured plugin; raise ConfigFileError with everything that is wrong."""
@@ -122,6 +123,7 @@ class PluginHost:
         self._streams = streams if streams is not None else {}
         self._push = push
         self._opine = opine
+        self._confirm = confirm
         self._resolve = resolve
         self.target_control: TargetControl | None = None
         self.target_plugin = ""
@@ -181,6 +183,7 @@ class PluginHost:
             _resolve=self._resolve,
             _authorize_play=self.authorize_play,
             _opine=self._opine,
+            _confirm=self._confirm,
             _control_targets=partial(self._control_targets, plugin),
             _stream_configs=table.stream_configs,
             _declared=frozenset(config.streams),

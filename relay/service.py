@@ -34,6 +34,7 @@ from relay.net.addresses import resolve
 from relay.net.admission import Admission
 from relay.net.attempt import PushTools
 from relay.net.audiences import Audiences
+from relay.net.delivery import Confirmation
 from relay.net.door import Door
 from relay.net.flusher import Flusher
 from relay.net.lag import LagMonitor
@@ -112,6 +113,7 @@ class RelayService(MultiService):
             push=self._push,
             resolve=partial(resolve, reactor),
             opine=self._opine,
+            confirm=self._confirm,
         )
         self.door = Door(
             clock=reactor,
@@ -192,6 +194,12 @@ class RelayService(MultiService):
         if judged is not None:
             judged.judge.opine(trigger, fault)
         return judged is not None
+
+    def _confirm(self, plugin: str, stream: str, target: str, confirmed: bool, detail: str, valid_s: float) -> bool:
+        """Note what a platform says of a programme, by a plugin that asked it."""
+        word = Confirmation(plugin=plugin, confirmed=confirmed, detail=detail)
+        pushes = [group.targets[target] for group in self._groups.get(stream, ()) if target in group.targets]
+        return any(push.confirm(word, valid_s) for push in pushes)
 
     def _emit(self, event: Event) -> None:
         self.host.emit(event)

@@ -225,7 +225,7 @@ class RelayViews:
         )
 
     def _target(self, push: RtmpPush, plan: TargetPlan | None, now: float) -> TargetView:
-        tcp = push.tcp
+        tcp, word = push.tcp, push.delivery.confirmation
         return TargetView(
             name=push.name,
             enabled=plan is None or plan.enabled,
@@ -243,6 +243,9 @@ class RelayViews:
             rtt_ms=None if tcp is None else tcp.rtt_ms,
             retransmits=None if tcp is None else tcp.retransmits,
             unacked_bytes=None if tcp is None else tcp.unacked_bytes,
+            delivery=push.delivery.word,
+            delivery_detail="" if word is None else word.detail,
+            confirmed_by="" if word is None else word.plugin,
         )
 
 

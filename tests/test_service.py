@@ -112,6 +112,22 @@ class RunningTests(ServiceTestCase):
         for text in (body, metrics, *self.logged, repr(self.service.config)):
             assert KEY not in text
 
+    async def test_what_a_plugin_learns_from_the_platform_is_shown_with_the_target(self) -> None:
+        target = f'[streams.show.restream.copy]\nurl = "rtmp://127.0.0.1:{self.listen(Platform())}/live"\nkey = "k"\n'
+        service = self.start(CONFIG + target)
+        restream: Any = service.host.plugins[1].instance
+        tell = restream._book._context.report_delivery
+        assert tell("show", "copy", confirmed=True) is False
+        await self.show()
+
+        await until(lambda: tell("show", "copy", confirmed=False, detail="no picture"), "a live target")
+
+        (shown,) = (await self.json("/api/v1/streams/show/targets"))["targets"]
+        said = shown["delivery"], shown["delivery_detail"], shown["confirmed_by"]
+        assert said == ("denied", "no picture", "restream")
+        assert 'delivery="denied",stream="show",target="copy"} 1.0' in (await self.get("/metrics"))[1]
+        assert tell("show", "another", confirmed=True) is False
+
     async def test_a_stream_does_not_become_its_own_backup(self) -> None:
         port = free_port()
         keys = f'[streams.show.streamkeys]\nprimary = "{KEY}"\nbackup = "backup-{KEY}"\n'

@@ -166,6 +166,15 @@ def _target_families(streams: Sequence[StreamView]) -> Iterator[Metric]:
     yield _counter("rtmp_relay_push_acked_bytes", "Bytes the platform acknowledged", labels, acked)
     queue = [([s.name, t.name], t.queue_ms / 1e3) for s, t in targets]
     yield _gauge("rtmp_relay_push_queue_seconds", "Media waiting now", labels, queue)
+    stages = ("connected", "accepted", "confirmed", "denied")
+    known = [([s.name, t.name, one], int(t.delivery == one)) for s, t in targets for one in stages]
+    yield _gauge("rtmp_relay_push_delivery", "1 for how far delivery is known", [*labels, "delivery"], known)
+    rtt = [([s.name, t.name], t.rtt_ms / 1e3) for s, t in targets if t.rtt_ms is not None]
+    yield _gauge("rtmp_relay_push_rtt_seconds", "Round-trip time of the connection (Linux)", labels, rtt)
+    unacked = [([s.name, t.name], t.unacked_bytes) for s, t in targets if t.unacked_bytes is not None]
+    yield _gauge("rtmp_relay_push_unacked_bytes", "Bytes that the platform's machine has not yet", labels, unacked)
+    again = [([s.name, t.name], t.retransmits) for s, t in targets if t.retransmits is not None]
+    yield _gauge("rtmp_relay_push_retransmits", "Segments sent again on this connection", labels, again)
     dropped = [([s.name, t.name], t.dropped_gops) for s, t in targets]
     yield _counter("rtmp_relay_push_dropped_gops", "GOPs dropped for slowness", labels, dropped)
 

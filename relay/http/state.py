@@ -90,6 +90,9 @@ class TargetView:
     host, port and app: never the key. *rtt_ms*, *retransmits* and *unacked_bytes* are the kernel's, of the current
     connection; None when there is none, or where the kernel does not tell. *enabled* is what is wanted, *warnings* say
     what the destination may not like.
+
+    *delivery* is how far delivery is known while live: ``connected`` (the publish was accepted), ``accepted`` (the
+    destination takes what is sent), ``confirmed`` or ``denied`` (the platform says so, by the plugin *confirmed_by*).
     """
 
     name: str
@@ -107,6 +110,9 @@ class TargetView:
     rtt_ms: float | None = None
     retransmits: int | None = None
     unacked_bytes: int | None = None
+    delivery: str = ""
+    delivery_detail: str = ""
+    confirmed_by: str = ""
     warnings: Sequence[str] = ()
 
 

@@ -61,6 +61,10 @@ class AttemptOwner(Protocol):
         """The destination accepted the publish."""
         ...
 
+    def attempt_progress(self, attempt: Attempt) -> None:
+        """The destination takes what we send, or no longer does."""
+        ...
+
     def attempt_asked(self, attempt: Attempt, event: ReconnectRequested) -> None:
         """The destination asks to come again."""
         ...
@@ -213,6 +217,11 @@ class Attempt:
     def link_fell_out(self, link: PushLink) -> None:
         """Packets come by `write`."""
         self.owner.attempt_in_step(self, False)
+
+    def link_progress(self, link: PushLink) -> None:
+        """The destination takes what we send, or no longer does."""
+        if not self._over:
+            self.owner.attempt_progress(self)
 
     def link_asked(self, link: PushLink, event: ReconnectRequested) -> None:
         """The destination asks us to come again."""

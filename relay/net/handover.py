@@ -157,6 +157,9 @@ class Handover:
                 one.link.apart = True
                 one.link.fall_out()
 
+    def attempt_progress(self, attempt: Attempt) -> None:
+        """It has no packets yet."""
+
     def attempt_asked(self, attempt: Attempt, event: ReconnectRequested) -> None:
         """One move at a time."""
 

@@ -26,6 +26,10 @@ class LinkOwner(Protocol):
         """Packets for the link go to the outbox from now on."""
         ...
 
+    def link_progress(self, link: PushLink) -> None:
+        """`PushLink.accepted` changed."""
+        ...
+
     def link_asked(self, link: PushLink, event: ReconnectRequested) -> None:
         """The destination asks to come again; the link goes on."""
         ...

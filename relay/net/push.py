@@ -6,6 +6,7 @@ the attempt decides how long it waits. A destination that is slow, full or gone 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
 from typing import Protocol
 
@@ -14,11 +15,12 @@ from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.logger import Logger
 
 from relay.errors import DestinationError
-from relay.events import TargetStateChanged
+from relay.events import TargetDeliveryChanged, TargetStateChanged
 from relay.log import clean_line
 from relay.media.packets import Packet, TrackSet
 from relay.net.attempt import Attempt, PushTools, endpoint_of
 from relay.net.backoff import EARLY, QUICK, SLOW
+from relay.net.delivery import Confirmation, Delivery
 from relay.net.endpoints import ADDRESS_REFUSED, RtmpUrl
 from relay.net.handover import JITTER_S, Handover
 from relay.net.lanes import Lanes
@@ -86,6 +88,7 @@ class RtmpPush:
         self._bytes_before = 0
         self._dropped_before = 0
         self._early = 0
+        self.delivery = Delivery(tools.reactor, self._look, self._tell_delivery)
         self._tracks = TrackSet()
         self._attempt: Attempt | None = None
         self._handover: Handover | None = None
@@ -262,6 +265,29 @@ class RtmpPush:
         self._set(TargetState.REFUSED if refused else TargetState.BACKING_OFF, error.reason, self._safe(error.detail))
         self._retry = self._tools.reactor.callLater(wait, self._due)
 
+    # What is known about delivery.
+
+    def attempt_progress(self, attempt: Attempt) -> None:
+        """The destination takes what we send, or no longer does."""
+        if attempt is self._attempt:
+            self.delivery.update()
+
+    def confirm(self, word: Confirmation, valid_s: float) -> bool:
+        """Note what the platform says of us; False when the target is not live."""
+        return self.delivery.confirm(replace(word, detail=self._safe(word.detail)), valid_s)
+
+    def _look(self) -> str:
+        if self.state is not TargetState.LIVE:
+            return ""
+        return "accepted" if self.link is not None and self.link.accepted else "connected"
+
+    def _tell_delivery(self) -> None:
+        word, said = self.delivery.word, self.delivery.confirmation
+        if word:
+            detail, by = ("", "") if said is None else (said.detail, said.plugin)
+            event = TargetDeliveryChanged(stream=self.stream, target=self.name, delivery=word, detail=detail, by=by)
+            self._tools.emit(event)
+
     # Moving to another server because the destination asks for it.
 
     def attempt_asked(self, attempt: Attempt, event: ReconnectRequested) -> None:
@@ -363,3 +389,6 @@ class RtmpPush:
             reason=reason,
             why=f": {reason}, {detail}" if detail else "",
         )
+        if state is not TargetState.LIVE:
+            self.delivery.confirm(None)
+        self.delivery.update()

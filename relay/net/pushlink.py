@@ -7,7 +7,6 @@ and pumps the outbox when it does not. It never waits without a deadline and nev
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -18,9 +17,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relay.errors import DestinationError
-from relay.media.packets import Packet, Role
+from relay.net.delivery import Progress
 from relay.net.failures import classify, early_end
-from relay.net.lanes import Lane, Lanes, frame
+from relay.net.framer import Framer
+from relay.net.lanes import Lane, Lanes
 from relay.net.linkowner import LinkOwner
 from relay.net.sockets import TcpFigures, tcp_figures, tune
 from relay.net.way import said
@@ -38,10 +38,6 @@ from relay.rtmp.events import (
     StatusReceived,
 )
 from relay.stream.outbox import Outbox
-from relay.stream.pace import Pace
-
-PUMP_BYTES = 64 * 1024
-"""Bytes taken from the outbox at a time while it drains."""
 
 STALL_S = 10.0
 """Without progress for this long while bytes wait, the attempt is over (P15)."""
@@ -77,7 +73,6 @@ class PushLink(TwistedProtocol):
     ) -> None:
         self._owner = owner
         self._rtmp = rtmp
-        self._outbox = outbox
         self._tls = tls
         self._writer: Writer | None = None
         self._rest: Piece = b""
@@ -85,10 +80,8 @@ class PushLink(TwistedProtocol):
         self._lane: Lane | None = None
         self._joined_at = 0
         self._protocol: list[bytes] = []
-        self._msid = 0
-        self._based = False
-        self._base = 0
-        self._pace = Pace()
+        self._framer = Framer(outbox)
+        self._progress = Progress()
         self._waiting = False
         self._pump_due = False
         self._phase = "tls" if tls else "handshake"
@@ -128,6 +121,11 @@ class PushLink(TwistedProtocol):
     def bytes_acked(self) -> int:
         """Bytes the destination acknowledged on RTMP level; some never do."""
         return self._rtmp.acked
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the destination takes what we send."""
+        return self.live and self._progress.moves
 
     @staticmethod
     def random(count: int) -> bytes:
@@ -216,7 +214,7 @@ class PushLink(TwistedProtocol):
             return
         self._enter("live")
         self.live = True
-        self._msid = self._rtmp.stream_id
+        self._framer.msid = self._rtmp.stream_id
         self._writer = writer_for(self.transport, self._pump)
         self._owner.link_live(self)
         self._pump()
@@ -237,13 +235,21 @@ class PushLink(TwistedProtocol):
             self._stuck_s = self._stuck_s + seconds if self._waiting else 0.0
             if self._stuck_s >= STALL_S:
                 self.fail(DestinationError("stalled", f"the destination took nothing for {STALL_S:g} s"))
-            elif self._lane is None and self._outbox:
+                return
+            if self._lane is None and self._framer.held:
                 self.pump_later()  # the pace may allow more by now
+            if self._progress.tick(seconds, self._taken):
+                self._owner.link_progress(self)
         elif self._phase == "publish" and self._rtmp.stream_id and self._age >= START_ANYWAY_S:
             for event in self._rtmp.start_anyway():
                 self._dispatch(event)
         elif self._age >= PHASE_S.get(self._phase, 15.0):
             self.fail(DestinationError("handshake", f"no answer within {self._age:.0f} s during {self._phase}"))
+
+    def _taken(self) -> int:
+        """Bytes that somebody over there has: the server says so, or its kernel."""
+        tcp = self.tcp
+        return self._rtmp.acked + (0 if tcp is None else tcp.acked_bytes)
 
     # Media.
 
@@ -299,18 +305,14 @@ class PushLink(TwistedProtocol):
             return  # connectionLost follows and says why
         if self._closing is not None:
             self._say_goodbye()
-        elif not self.apart and self._lane is None and self._is_in_step:
+        elif not self.apart and self._lane is None and self._framer.in_step:
             self._fall_in(writer)
-
-    @property
-    def _is_in_step(self) -> bool:
-        outbox = self._outbox
-        return not (outbox.waiting or outbox.needs_opening or outbox)
 
     def _refill(self) -> bool:
         """Make `_rest` what is to be sent next; return whether there is anything."""
         if not self._rest:
-            self._rest = b"".join((*self._protocol, *self._next_frames()))  # nothing while the pace holds it back
+            frames = self._framer.take(self._seconds(), all_of_it=self._closing is not None)
+            self._rest = b"".join((*self._protocol, *frames))
             self._protocol.clear()
         return bool(self._rest)
 
@@ -318,31 +320,10 @@ class PushLink(TwistedProtocol):
         if not writer.clear:
             self._wait()
             return
-        self._lane = lane = self._lanes.find(self._base, self._msid)
+        self._lane = lane = self._lanes.find(self._framer.base, self._framer.msid)
         lane.join(self, writer.send_now)
         self._joined_at = lane.bytes_total
         self._owner.link_fell_in(self)
-
-    def _frame(self, packet: Packet) -> bytes:
-        if packet.role is Role.FRAME and not self._based:
-            self._based = True
-            self._base = packet.dts
-        return frame(packet, self._base if self._based else packet.dts, self._msid)
-
-    def _next_frames(self) -> list[bytes]:
-        outbox = self._outbox
-        oldest = outbox.peek()
-        if oldest is None:
-            return []
-        before = sys.maxsize if self._closing is not None else self._pace.until(oldest.dts, self._seconds())
-        frames: list[bytes] = []
-        if outbox.needs_opening and oldest.dts < before:
-            frames += [self._frame(packet) for packet in outbox.take_opening().opening()]
-        packets = outbox.take(PUMP_BYTES, before)
-        frames += [self._frame(packet) for packet in packets]
-        if packets:
-            self._pace.sent(packets[-1].dts)
-        return frames
 
     # The end.
 

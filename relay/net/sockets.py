@@ -33,14 +33,16 @@ class TcpFigures:
         rtt_ms: smoothed round-trip time.
         retransmits: segments sent again since the connection began.
         unacked_bytes: written, but not acknowledged by the peer's kernel yet.
+        acked_bytes: acknowledged by the peer's kernel since the connection began; over TLS they count records.
     """
 
     rtt_ms: float
     retransmits: int
     unacked_bytes: int
+    acked_bytes: int
 
 
-_RTT_AT, _TOTAL_RETRANS_AT = 68, 100
+_RTT_AT, _TOTAL_RETRANS_AT, _BYTES_ACKED_AT = 68, 100, 120
 """Offsets in Linux's `struct tcp_info`; it only ever grows at its end."""
 
 
@@ -50,13 +52,14 @@ def tcp_figures(transport: Any) -> TcpFigures | None:
     if sock is None or not sys.platform.startswith("linux"):
         return None
     try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TOTAL_RETRANS_AT + 4)
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED_AT + 8)
         (unacked,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))
         (rtt_us,) = struct.unpack_from("I", info, _RTT_AT)
         (retransmits,) = struct.unpack_from("I", info, _TOTAL_RETRANS_AT)
+        (acked,) = struct.unpack_from("Q", info, _BYTES_ACKED_AT)
     except (OSError, struct.error, ValueError):  # closed meanwhile, or no TCP
         return None
-    return TcpFigures(rtt_us / 1000, retransmits, unacked)
+    return TcpFigures(rtt_us / 1000, retransmits, unacked, acked)
 
 
 def socket_of(transport: Any) -> socket.socket | None:

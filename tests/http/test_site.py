@@ -457,6 +457,9 @@ def test_streams_are_listed_with_everything_about_them(clock: Clock) -> None:
         "rtt_ms": None,
         "retransmits": None,
         "unacked_bytes": None,
+        "delivery": "",
+        "delivery_detail": "",
+        "confirmed_by": "",
         "warnings": [],
     }
     assert second["state"] == "waiting"
