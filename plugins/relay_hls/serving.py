@@ -52,15 +52,14 @@ def read_range(header: bytes | None, size: int) -> Slice | None:
     return first, last
 
 
-def cut(pieces: Sequence[bytes], first: int, last: int) -> list[bytes | memoryview]:
-    """Return the bytes from *first* to *last*, copying nothing."""
-    wanted: list[bytes | memoryview] = []
+def cut(pieces: Sequence[bytes], first: int, last: int) -> list[bytes]:
+    """Return the bytes from *first* to *last*."""
+    wanted: list[bytes] = []
     at = 0
     for piece in pieces:
         end = at + len(piece)
         if first < end and last >= at:
-            whole = first <= at and last >= end - 1
-            wanted.append(piece if whole else memoryview(piece)[max(first - at, 0) : last - at + 1])
+            wanted.append(piece[max(first - at, 0) : last - at + 1])
         at = end
     return wanted
 
@@ -69,7 +68,7 @@ def cut(pieces: Sequence[bytes], first: int, last: int) -> list[bytes | memoryvi
 class Body:
     """Gives a response's bytes to the transport piece by piece."""
 
-    def __init__(self, request: Any, pieces: Sequence[bytes | memoryview]) -> None:
+    def __init__(self, request: Any, pieces: Sequence[bytes]) -> None:
         self._request = request
         self._chunks = _chunks(pieces)
         self._paused = False
@@ -102,14 +101,10 @@ class Body:
         self._chunks = iter(())
 
 
-def _chunks(pieces: Sequence[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+def _chunks(pieces: Sequence[bytes]) -> Iterator[bytes]:
     for piece in pieces:
-        if len(piece) <= PIECE:
-            yield piece
-        else:
-            view = memoryview(piece)
-            for at in range(0, len(piece), PIECE):
-                yield view[at : at + PIECE]
+        for at in range(0, len(piece), PIECE):
+            yield piece[at : at + PIECE]  # the piece itself, if it is no longer than that
 
 
 def set_header(request: Request, name: bytes, value: bytes) -> None:
@@ -117,7 +112,7 @@ def set_header(request: Request, name: bytes, value: bytes) -> None:
     request.responseHeaders.setRawHeaders(name, [value])
 
 
-def send(request: Any, pieces: Sequence[bytes | memoryview], size: int) -> None:
+def send(request: Any, pieces: Sequence[bytes], size: int) -> None:
     """Send a body of *size* bytes, or only its length to those who ask for no more."""
     set_header(request, b"Content-Length", b"%d" % size)
     if request.method == b"HEAD" or size <= AT_ONCE:
