@@ -149,7 +149,11 @@ class Enemy:
             self.say(end, wire.handshake() + wire.connect() + wire.create_stream() + wire.publish(key) + wire.opening())
 
     def dust(self) -> None:
-        with self.connect(self.rtmp) as end:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        secure = bool(self.dice.randrange(2))
+        with self.connect(self.rtmps if secure else self.rtmp) as plain:
+            end = context.wrap_socket(plain) if secure else plain
             said = wire.handshake() + wire.connect() + wire.create_stream() + wire.publish() + wire.set_chunk_size(1)
             self.say(end, said + wire.message(6, 9, bytes(60_000), msid=1, chunk_size=1), 2)
 

@@ -202,7 +202,7 @@ def test_a_wrong_key_is_said_to_the_encoder_which_gives_up(
         said = encoder.text
 
         assert code != 0
-        assert "Server error" in said, said
+        assert "Server error: stream key not accepted; check the key in your encoder" in said, said
         attempts = [line for line in running.log() if "wrong-key-5511" in str(line)]
         assert not attempts, "a key that was tried is in the log"
         assert KEY not in running.program.text
