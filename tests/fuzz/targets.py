@@ -207,7 +207,8 @@ def media(dice: Random) -> None:
     assert len(table.tracks.tracks) <= 16
 
 
-KEY = "Zq7xSecretKeyW3k9"
+KEY = "Zq7xSecretKeyW3k9Lm4v"
+"""So long and mixed that it is known for a key even where an app should stand."""
 
 
 def redaction(dice: Random) -> None:

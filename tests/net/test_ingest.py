@@ -7,7 +7,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 
 from relay.decisions import Allow, Decision, Deny
 from relay.events import FeedEnded, FeedStarted, PublishRefused
-from relay.net.ingest import LINGER_S
+from relay.net.ingest import BATCH, LINGER_S
 from relay.rtmp.events import ConnectRejected, PublishAccepted
 from relay.stream.feeds import FeedState
 from tests.helpers.peers import Caller, call, encoder
@@ -63,6 +63,54 @@ class WorkTests(IngestTestCase):
         end.transport.write(C0C1[9:])
         await until(lambda: len(end.received) == 3073, "S0 S1 S2")
         assert connection.transport in reactor.getReaders()
+
+    async def many(self, count: int) -> tuple[Any, list[int]]:
+        """An encoder that says *count* tiny messages at once, each of which takes half a millisecond to act on."""
+        self.open(parse_ms_per_turn=2)
+        caller = await encoder(self.port, "primary")
+        connection, heard = self.made[-1], list[int]()
+
+        def media(message: Any, now: float) -> None:
+            self.clock.advance(0.0005)
+            heard.append(message.timestamp)
+
+        connection.role.media = media
+        caller.tcp.write(b"".join(caller.rtmp.send_media(8, number, b"\xaf\x01a") for number in range(count)))
+        await until(lambda: heard, "the first message")
+        await turns(3)
+        return caller, heard
+
+    async def test_many_tiny_messages_are_acted_on_in_turns_and_in_order(self) -> None:
+        _, heard = await self.many(1000)
+        connection = self.made[-1]
+
+        assert len(heard) == BATCH, "one batch is a turn of 32 ms already"
+        assert connection.transport not in reactor.getReaders()
+        self.clock.advance(0.031)
+        assert len(heard) == BATCH, "it rests for as long as its turn took"
+        for _ in range(20):
+            self.clock.advance(0.033)
+        assert heard == list(range(1000))
+        assert connection.transport in reactor.getReaders()
+
+    async def test_what_was_said_before_the_end_counts(self) -> None:
+        caller, heard = await self.many(1000)
+        self.made[-1].transport.resumeProducing()  # as epoll does, which tells of an end even to those who do not read
+        caller.tcp.loseConnection()
+        await until(lambda: self.made[-1].closed, "the end")
+
+        assert heard == list(range(1000))
+        self.clock.advance(1)
+        assert len(heard) == 1000
+
+    async def test_a_refusal_ends_the_turns(self) -> None:
+        caller, heard = await self.many(1000)
+        self.made[-1].refuse("publish.idle", "for a test")
+        self.clock.advance(1)
+
+        assert len(heard) == BATCH
+        self.wait(LINGER_S + 0.25)
+        await until(lambda: caller.closed, "the close")
 
 
 class DeadlineTests(IngestTestCase):
