@@ -22,7 +22,18 @@ from __future__ import annotations
 from relay.config import TEMPLATE, is_loopback
 from relay.config_file import ConfigModel
 from relay.config_lines import show_path
-from relay.context import BACKUP_SUFFIX, Background, Context, Push, PushSink, PushTarget, TargetControl, TargetPlan
+from relay.context import (
+    BACKUP_SUFFIX,
+    Background,
+    Context,
+    Push,
+    PushSink,
+    PushTarget,
+    RecordingControl,
+    RecordingPlan,
+    TargetControl,
+    TargetPlan,
+)
 from relay.decisions import Allow, Decision, Deny, PlayRequest, PublishRequest
 from relay.errors import ConfigError, DestinationError, PluginError, RelayError
 from relay.events import (
@@ -37,6 +48,9 @@ from relay.events import (
     PlayerJoined,
     PlayerLeft,
     PublishRefused,
+    RecordingFailed,
+    RecordingFinished,
+    RecordingRecovered,
     SinkFailed,
     StreamEnded,
     StreamHeld,
@@ -103,6 +117,11 @@ __all__ = [
     "Push",
     "PushSink",
     "PushTarget",
+    "RecordingControl",
+    "RecordingFailed",
+    "RecordingFinished",
+    "RecordingPlan",
+    "RecordingRecovered",
     "RelayError",
     "Role",
     "RtmpUrl",

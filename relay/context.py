@@ -155,6 +155,54 @@ class TargetControl(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingPlan:
+    """What a plugin knows of the recording of one stream.
+
+    *state*: ``off`` (nobody wants it), ``waiting`` (for the stream, or for a keyframe), ``recording``, ``degraded``
+    (the disk failed, tried again) or ``full`` (the disk is, down to the reserve), the last two with *reason*.
+    *recording* is the id, *file* the name of the file that is written now. Numbers are the stream's since the relay's
+    start, but for *duration_ms*, the file's, and *queue_bytes*, what waits for the disk now.
+    """
+
+    state: str
+    enabled: bool = True
+    reason: str = ""
+    recording: str = ""
+    file: str = ""
+    format: str = ""
+    duration_ms: int = 0
+    bytes_written: int = 0
+    queue_bytes: int = 0
+    files: int = 0
+    failures: int = 0
+    dropped_packets: int = 0
+    dropped_gops: int = 0
+
+
+class RecordingControl(Protocol):
+    """A plugin whose recordings can be started and stopped while streams are live. The API asks it; it never waits.
+
+    Every call says what should be, so repeating it, or making it before the stream is live, is fine.
+    """
+
+    def streams(self) -> Iterable[str]:
+        """Return the streams that are recorded or have options of their own, live or not."""
+        ...
+
+    def recording(self, stream: str) -> RecordingPlan:
+        """Return what is known of a stream's recording."""
+        ...
+
+    def begin(self, stream: str) -> None:
+        """Let the stream be recorded, from its next keyframe on. Raises ConfigError when that cannot be."""
+        ...
+
+    def end(self, stream: str) -> None:
+        """Let the stream not be recorded. Raises ConfigError when that cannot be."""
+        ...
+
+
 class Push(Protocol):
     """Opens RTMP pushes. The sink connects, reconnects and reports each target's state by events until it is closed."""
 
@@ -192,6 +240,7 @@ class Context(Generic[StreamConfigT]):
     run_in_background: Background
     _push: Push | None = None
     _control_targets: Callable[[TargetControl], None] | None = None
+    _control_recording: Callable[[RecordingControl], None] | None = None
     _opine: Callable[[str, str, str, Fault | None], bool] | None = None
     _confirm: Callable[[str, str, str, bool, str, float], bool] | None = None
     _resolve: Callable[[str], Deferred[Sequence[str]]] | None = None
@@ -224,6 +273,11 @@ class Context(Generic[StreamConfigT]):
         """Let the API's target calls be answered by *control*. Raises ConfigError when another plugin does already."""
         if self._control_targets is not None:
             self._control_targets(control)
+
+    def control_recording(self, control: RecordingControl) -> None:
+        """Let the API's recording calls be answered by *control*. Raises ConfigError when another does already."""
+        if self._control_recording is not None:
+            self._control_recording(control)
 
     async def resolve(self, host: str) -> Sequence[str]:
         """Return the addresses of a host name, on the relay's own threads for DNS; empty when it has none."""

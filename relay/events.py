@@ -191,6 +191,42 @@ class TargetWarning(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingFinished(Event):
+    """A file of a recording is whole, on the disk, and has its final name.
+
+    *recording* is the id that it shares with the other files of the programme. *suspect*: the disk reported an error.
+    """
+
+    stream: str
+    recording: str
+    path: str
+    size: int
+    duration_ms: int
+    suspect: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingRecovered(Event):
+    """A file that was torn, because the relay or the disk died, is whole again up to its last good frame."""
+
+    stream: str
+    recording: str
+    path: str
+    size: int
+    duration_ms: int
+    suspect: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingFailed(Event):
+    """A recording has no file to write to. It is tried again until it works; the stream goes on."""
+
+    stream: str
+    recording: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SinkFailed(Event):
     """A sink raised and was detached; the stream goes on."""
 

@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 
 from relay.config import Config
 from relay.config_file import ConfigFileError
-from relay.context import Context, Push, TargetControl
+from relay.context import Context, Push, RecordingControl, TargetControl
 from relay.decisions import Allow, Decision, Deny, PlayRequest, PublishRequest
 from relay.errors import ConfigError, PluginError
 from relay.events import Event
@@ -97,6 +97,7 @@ class PluginHost:
         plugins: the plugins at work.
         target_control: what answers the API's target calls, if anything does.
         target_plugin: the name of the plugin it belongs to.
+        recording_control: what answers the API's recording calls, if anything does.
         stats: what each hook of each plugin cost, by (hook, plugin).
         observers: core code that hears of every event after the plugins; it must not raise.
     """
@@ -127,6 +128,7 @@ class PluginHost:
         self._resolve = resolve
         self.target_control: TargetControl | None = None
         self.target_plugin = ""
+        self.recording_control: RecordingControl | None = None
         self._log = Logger(namespace="relay.plugins")
         self._lines = RateLimited()
         self._depth = 0
@@ -185,6 +187,7 @@ class PluginHost:
             _opine=self._opine,
             _confirm=self._confirm,
             _control_targets=partial(self._control_targets, plugin),
+            _control_recording=partial(self._control_recording, plugin),
             _stream_configs=table.stream_configs,
             _declared=frozenset(config.streams),
             _stream_defaults=table.stream_defaults,
@@ -195,6 +198,11 @@ class PluginHost:
             raise ConfigError(f"plugins.{plugin.name}", "another plugin answers the API's target calls already")
         self.target_control = control
         self.target_plugin = plugin.name
+
+    def _control_recording(self, plugin: Plugin, control: RecordingControl) -> None:
+        if self.recording_control is not None:
+            raise ConfigError(f"plugins.{plugin.name}", "another plugin answers the API's recording calls already")
+        self.recording_control = control
 
     # Decide.
 

@@ -165,6 +165,7 @@ class RelayService(MultiService):
             resources=self.host.http_resources(),
             targets=self.host.target_control,
             embed_in=self.config.http.embed_in,
+            recording=self.host.recording_control,
             clock=self._reactor,
             limits=HttpLimits(
                 headers_s=limits.http_header_s,

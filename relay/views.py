@@ -7,6 +7,7 @@ no token and no live object leaves through here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 
 from relay.context import TargetPlan
 from relay.http.state import (
@@ -16,6 +17,7 @@ from relay.http.state import (
     HookView,
     LagView,
     ListenerView,
+    RecordingView,
     SinkView,
     StreamView,
     SwitchView,
@@ -76,11 +78,8 @@ class RelayViews:
         }
 
     def streams(self) -> Sequence[StreamView]:
-        """Every stream that is live or has targets, sorted by name."""
-        control = self._host.target_control
-        names = {stream.name for stream in self._door.registry}
-        if control is not None:
-            names.update(control.streams())
+        """Every stream that is live, has targets or is to be recorded, sorted by name."""
+        names = {stream.name for stream in self._door.registry} | self._planned_streams()
         return [view for name in sorted(names) if (view := self.stream(name)) is not None]
 
     def stream(self, name: str) -> StreamView | None:
@@ -88,10 +87,15 @@ class RelayViews:
         stream = self._door.registry.get(name)
         if stream is not None:
             return self._stream(stream)
-        control = self._host.target_control
-        if control is None or name not in control.streams():
+        if name not in self._planned_streams():
             return None
-        return StreamView(name=name, state="waiting", targets=self._targets(name, self._door.clock.seconds()))
+        targets = self._targets(name, self._door.clock.seconds())
+        return StreamView(name=name, state="waiting", targets=targets, recording=self.recording(name))
+
+    def _planned_streams(self) -> set[str]:
+        """The streams that plugins know, live or not."""
+        controls = (self._host.target_control, self._host.recording_control)
+        return {name for control in controls if control is not None for name in control.streams()}
 
     def switch(self, stream: str, feed: str) -> SwitchView | None:
         """Put a feed on air by hand."""
@@ -102,6 +106,11 @@ class RelayViews:
         live.failover.switch(wanted, self._door.clock.seconds())
         state = "live" if wanted is live.live_feed else "armed"
         return SwitchView(stream=stream, feed=feed, state=state)
+
+    def recording(self, stream: str) -> RecordingView | None:
+        """What is known of a stream's recording."""
+        control = self._host.recording_control
+        return None if control is None else RecordingView(**asdict(control.recording(stream)))
 
     def listeners(self) -> Sequence[ListenerView]:
         """Every configured listener."""
@@ -151,6 +160,7 @@ class RelayViews:
             tracks=[_track(track) for track in stream.tracks.tracks],
             sinks=self._sinks(stream),
             targets=self._targets(stream.name, now),
+            recording=self.recording(stream.name),
             players=0 if audience is None else len(audience.players),
             players_dropped=self._door.audiences.dropped(stream.name),
             bytes_in=failover.past_bytes + sum(feed.bytes_in for feed in feeds),

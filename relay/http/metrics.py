@@ -51,6 +51,7 @@ class RelayCollector(Collector):
         yield from _stream_families(shown)
         yield from _feed_families(shown)
         yield from _target_families(shown)
+        yield from _recording_families(shown)
 
     def _process(self) -> Iterator[Metric]:
         state, counters, lag = self._state, self._state.counters(), self._state.lag()
@@ -177,6 +178,24 @@ def _target_families(streams: Sequence[StreamView]) -> Iterator[Metric]:
     yield _gauge("rtmp_relay_push_retransmits", "Segments sent again on this connection", labels, again)
     dropped = [([s.name, t.name], t.dropped_gops) for s, t in targets]
     yield _counter("rtmp_relay_push_dropped_gops", "GOPs dropped for slowness", labels, dropped)
+
+
+def _recording_families(streams: Sequence[StreamView]) -> Iterator[Metric]:
+    recordings = [(s.name, s.recording) for s in streams if s.recording is not None]
+    labels, prefix = ["stream"], "rtmp_relay_recording"
+    up = [([name], int(r.state == "recording")) for name, r in recordings]
+    yield _gauge(f"{prefix}_up", "1 while the stream is recorded", labels, up)
+    failing = [([name], int(r.state in ("degraded", "full"))) for name, r in recordings]
+    yield _gauge(f"{prefix}_failing", "1 while it should be and cannot", labels, failing)
+    queue = [([name], r.queue_bytes) for name, r in recordings]
+    yield _gauge(f"{prefix}_queue_bytes", "Bytes that wait for the disk now", labels, queue)
+    written = [([name], r.bytes_written) for name, r in recordings]
+    yield _counter(f"{prefix}_written_bytes", "Bytes written to files", labels, written)
+    yield _counter(f"{prefix}_files", "Files finished", labels, [([name], r.files) for name, r in recordings])
+    failures = [([name], r.failures) for name, r in recordings]
+    yield _counter(f"{prefix}_failures", "Files given up after an error of the disk", labels, failures)
+    dropped = [([name], r.dropped_packets) for name, r in recordings]
+    yield _counter(f"{prefix}_dropped_packets", "Packets that the disk could not take", labels, dropped)
 
 
 def _summed(samples: Iterable[Sample]) -> list[Sample]:

@@ -23,7 +23,7 @@ from twisted.web.error import UnsupportedMethod
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from relay.context import TargetControl
+from relay.context import RecordingControl, TargetControl
 from relay.errors import ConfigError
 from relay.http.channel import HttpLimits, RelayChannel
 from relay.http.guard import Guard
@@ -32,6 +32,7 @@ from relay.http.metrics import metrics_route
 from relay.http.openapi import openapi_reply
 from relay.http.pages import page_resources
 from relay.http.problems import PROBLEM_TYPE, SECURITY_HEADERS, Problem, not_found
+from relay.http.recording_api import recording_routes
 from relay.http.router import Call, Reply, Route, Router, method_not_allowed
 from relay.http.state import RelayState
 from relay.http.streams_api import PREFIX, stream_routes
@@ -59,6 +60,7 @@ def make_site(
     limits: HttpLimits | None = None,
     targets: TargetControl | None = None,
     embed_in: Sequence[str] = ("*",),
+    recording: RecordingControl | None = None,
 ) -> RelaySite:
     """Build the site.
 
@@ -68,6 +70,7 @@ def make_site(
         hosts: further names to answer to while there is no token, for a reverse proxy on this machine.
         targets: the plugin that changes targets while streams are live, if there is one.
         embed_in: the sites that may show the watch page in a frame.
+        recording: the plugin that starts and stops recordings, if there is one.
 
     Raises:
         ConfigError: a plugin asks for a name that is reserved or not one clean segment.
@@ -77,6 +80,7 @@ def make_site(
             raise ConfigError(f"http.{name}", "a plugin may not mount its resource under this name")
     guard = Guard(token=token, hosts=hosts, clock=clock)
     routes = [*health_routes(state), metrics_route(state), *stream_routes(state), *target_routes(state, targets)]
+    routes += recording_routes(state, recording)
     routes.append(_openapi_route(routes, guard))
     mounts = {**page_resources(hls="hls" in resources, embed_in=embed_in), **resources}
     return RelaySite(Router(routes), guard, mounts, frozenset(public), limits or HttpLimits(), clock)

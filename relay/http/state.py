@@ -117,6 +117,31 @@ class TargetView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordingView:
+    """The recording of one stream.
+
+    *state*: ``off``, ``waiting`` (for the stream, or for a keyframe), ``recording``, ``degraded`` (the disk failed,
+    tried again), ``full`` (the disk is, down to the reserve). *recording* is the id, *file* what is written now,
+    *duration_ms* how long that is. The other numbers are the stream's since the relay's start, but for *queue_bytes*,
+    which wait now.
+    """
+
+    state: str
+    enabled: bool = True
+    reason: str = ""
+    recording: str = ""
+    file: str = ""
+    format: str = ""
+    duration_ms: int = 0
+    bytes_written: int = 0
+    queue_bytes: int = 0
+    files: int = 0
+    failures: int = 0
+    dropped_packets: int = 0
+    dropped_gops: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StreamView:
     """One stream. *state*: ``live``, ``slate`` (no feed is live, viewers see the slate), ``waiting`` (no feed)."""
 
@@ -128,6 +153,8 @@ class StreamView:
     tracks: Sequence[TrackView] = ()
     sinks: Sequence[SinkView] = ()
     targets: Sequence[TargetView] = ()
+    recording: RecordingView | None = None
+    """None without a plugin that records."""
     players: int = 0
     players_dropped: int = 0
     bytes_in: int = 0
@@ -217,6 +244,10 @@ class RelayState(Protocol):
 
     def switch(self, stream: str, feed: str) -> SwitchView | None:
         """Put a feed on air; None when the stream has no such feed."""
+        ...
+
+    def recording(self, stream: str) -> RecordingView | None:
+        """Return what is known of a stream's recording, live or not; None without a plugin that records."""
         ...
 
     def listeners(self) -> Sequence[ListenerView]:

@@ -22,6 +22,7 @@ from relay.http.state import (
     HookView,
     LagView,
     ListenerView,
+    RecordingView,
     SinkView,
     StreamView,
     SwitchView,
@@ -63,6 +64,7 @@ class FakeState:
     known: list[StreamView] = field(default_factory=lambda: [TOWNHALL, StreamView(name="nested/one", state="waiting")])
     ports: list[ListenerView] = field(default_factory=lambda: [ListenerView(url="rtmp://127.0.0.1:1935", up=True)])
     switched: list[tuple[str, str]] = field(default_factory=list)
+    recordings: dict[str, RecordingView] = field(default_factory=dict)
     connections: Mapping[str, int] = field(default_factory=lambda: {"publisher": 2, "player": 4})
 
     @property
@@ -82,6 +84,9 @@ class FakeState:
             return None
         self.switched.append((stream, feed))
         return SwitchView(stream=stream, feed=feed, state="armed")
+
+    def recording(self, stream: str) -> RecordingView | None:
+        return self.recordings.get(stream)
 
     def listeners(self) -> Sequence[ListenerView]:
         return self.ports

@@ -1,0 +1,258 @@
+"""The recordings of all streams: which should run, what they come to, and the clock that drives them.
+
+Answers the API's calls (`relay.api.RecordingControl`). The rule it guards: one timer serves every recorder, and
+whatever happens in it, it comes again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+
+from relay.api import (
+    TEMPLATE,
+    ConfigError,
+    Context,
+    RecordingFailed,
+    RecordingFinished,
+    RecordingPlan,
+    StreamInfo,
+)
+
+from .archive import Archive, Outcome
+from .options import Options, StreamOptions
+from .partfile import Recording
+from .recorder import MIB, Recorder, Tools, Totals
+
+TICK_S = 0.08
+"""How long bytes wait for others before they are handed to the disk: what a killed relay loses (P19), with room below
+the 100 ms of a batch for a reactor that is late."""
+PASS_S = 1.0
+"""Between two fdatasync of a file."""
+DISK_QUEUE_BYTES = 256 * MIB
+"""What waits for one disk in all: as much as 32 streams may have."""
+MAX_STREAMS = 10_000
+"""Streams whose wish is remembered: names come from callers of the API."""
+RESERVE_BYTES = 1024 * MIB
+RESERVE_SHARE = 0.02
+
+
+@dataclass(slots=True)
+class Past:
+    """A recording that may be continued until *until* on the relay's clock."""
+
+    recording: Recording
+    until: float
+
+
+class RecordingBook:
+    """Every stream's recorder and wish."""
+
+    def __init__(
+        self, options: Options, context: Context[StreamOptions], archive: Archive, wall_clock: Callable[[], float]
+    ) -> None:
+        self.archive = archive
+        self._options = options
+        self._context = context
+        self._wall_clock = wall_clock
+        self._live: dict[str, Recorder] = {}
+        self._ending: list[Recorder] = []
+        self._past: dict[str, Past] = {}
+        self._wishes: dict[str, bool] = {}
+        self._totals: dict[str, Totals] = {}
+        self._tick: IDelayedCall | None = None
+        self._next_pass = 0.0
+        self._tools = Tools(
+            archive=archive,
+            clock=context.clock,
+            wall_clock=wall_clock,
+            has_room=self.has_room,
+            queue_free=lambda: self._queue_free,
+        )
+        self._queue_free = DISK_QUEUE_BYTES
+        self._full = False
+
+    # Streams.
+
+    def open(self, stream: StreamInfo) -> Recorder:
+        """Return the sink of a stream that starts."""
+        name = stream.name
+        options = self._of(name)
+        past = self._past.pop(name, None)
+        before = self._live.pop(name, None)
+        if before is not None:  # it may not have been closed yet
+            before.close()
+            self._ending.append(before)
+            past = past or self._kept(before)
+        recording = None
+        if past is not None and past.until >= self._context.clock.seconds():
+            recording = past.recording
+        elif past is not None:
+            self._end(past.recording)
+        recorder = Recorder(
+            self._tools,
+            name,
+            options,
+            self._totals.setdefault(name, Totals()),
+            recording,
+            on=self._wishes.get(name, options.enabled),
+        )
+        self._live[name] = recorder
+        return recorder
+
+    def _of(self, stream: str) -> StreamOptions:
+        return self._context.stream_config(stream) or self._options
+
+    # Time.
+
+    def start(self) -> None:
+        """Let time pass."""
+        for worker in self.archive.workers:
+            worker.start()
+        self._run()
+
+    def stop(self) -> None:
+        """Let nothing more happen. Files that are not finished by now are mended at the next start."""
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
+        for worker in self.archive.workers:
+            worker.stop()
+
+    def _run(self) -> None:
+        self._tick = self._context.clock.callLater(TICK_S, self._run)
+        now = self._context.clock.seconds()
+        recorders = [*self._live.values(), *self._ending]
+        self._queue_free = DISK_QUEUE_BYTES - sum(recorder.queued for recorder in recorders)
+        for recorder in recorders:
+            recorder.tick(now)
+            if recorder.closed:
+                self._retire(recorder)
+        for outcome in self.archive.outcomes():
+            self._tell(outcome)
+        if now >= self._next_pass:
+            self._next_pass = now + PASS_S
+            self._pass(now)
+
+    def _pass(self, now: float) -> None:
+        self.archive.pass_over(now)
+        for stream, past in tuple(self._past.items()):
+            if past.until < now:
+                del self._past[stream]
+                self._end(past.recording)
+        for worker in self.archive.workers:
+            while worker.faults:
+                self._context.log.failure("{thread} failed", Failure(worker.faults.popleft()), thread=worker.name)
+
+    def _retire(self, recorder: Recorder) -> None:
+        """Forget a recorder whose stream is over, once its files are finished."""
+        if self._live.get(recorder.stream) is recorder:
+            del self._live[recorder.stream]
+            self._ending.append(recorder)
+            past = self._kept(recorder)
+            if past is not None:
+                self._past[recorder.stream] = past
+        if not recorder.closing and recorder in self._ending:
+            self._ending.remove(recorder)
+
+    def _kept(self, recorder: Recorder) -> Past | None:
+        if recorder.recording is None:
+            return None
+        return Past(recorder.recording, self._context.clock.seconds() + recorder.options.resume_s)
+
+    def _end(self, recording: Recording) -> None:
+        self.archive.end(recording, self._wall_clock())
+
+    def _tell(self, outcome: Outcome) -> None:
+        totals = self._totals.setdefault(outcome.stream, Totals())
+        totals.written += outcome.size
+        log = self._context.log
+        if outcome.what == "finished":
+            totals.files += 1
+            log.info("recording of {stream}: {file} is finished", stream=outcome.stream, file=outcome.file)
+            self._context.emit(
+                RecordingFinished(
+                    stream=outcome.stream,
+                    recording=outcome.recording,
+                    path=str(outcome.path),
+                    size=outcome.size,
+                    duration_ms=outcome.facts.last_ms - outcome.facts.first_ms,
+                )
+            )
+        else:
+            totals.failures += 1
+            log.error(
+                "recording of {stream} failed: {reason}; live goes on, the next file is tried",
+                stream=outcome.stream,
+                reason=outcome.error,
+            )
+            self._context.emit(
+                RecordingFailed(stream=outcome.stream, recording=outcome.recording, reason=outcome.error)
+            )
+
+    # The disk.
+
+    @property
+    def reserve(self) -> int:
+        """Bytes of the disk that are left free."""
+        if self._options.min_free_mb is not None:
+            return int(self._options.min_free_mb * 1_000_000)
+        return int(max(RESERVE_BYTES, RESERVE_SHARE * self.archive.total))
+
+    def has_room(self) -> bool:
+        """Whether the disk has room for more than the reserve. Once it had not, it needs a little more again."""
+        free = self.archive.free
+        if free is not None:
+            self._full = free < self.reserve * (1.02 if self._full else 1.0)
+        return not self._full
+
+    # The API.
+
+    def streams(self) -> Iterable[str]:
+        """The streams of which something is known."""
+        names = {*self._live, *self._wishes}
+        return names | {name for name in self._context.configured_streams if name != TEMPLATE}
+
+    def recording(self, stream: str) -> RecordingPlan:
+        """What is known of a stream's recording."""
+        recorder = self._live.get(stream)
+        totals = self._totals.get(stream, Totals())
+        if recorder is None:
+            enabled = self._wishes.get(stream, self._of(stream).enabled)
+            return RecordingPlan(state="waiting" if enabled else "off", enabled=enabled, files=totals.files)
+        part = recorder.part
+        file = None if part is None else part.file
+        return RecordingPlan(
+            state=recorder.state.value,
+            enabled=recorder.on,
+            reason=recorder.reason,
+            recording="" if recorder.recording is None else recorder.recording.stem,
+            file="" if file is None else file.name,
+            format=recorder.options.format,
+            duration_ms=0 if part is None else part.duration_ms,
+            bytes_written=totals.written + (0 if file is None else file.size),
+            queue_bytes=recorder.queued,
+            files=totals.files,
+            failures=totals.failures,
+            dropped_packets=totals.dropped_packets,
+            dropped_gops=totals.dropped_gops,
+        )
+
+    def begin(self, stream: str) -> None:
+        """Let the stream be recorded."""
+        self._wish(stream, True)
+
+    def end(self, stream: str) -> None:
+        """Let the stream not be recorded."""
+        self._wish(stream, False)
+
+    def _wish(self, stream: str, on: bool) -> None:
+        if stream not in self._wishes and len(self._wishes) >= MAX_STREAMS:
+            raise ConfigError("", f"there are {MAX_STREAMS} streams already")
+        self._wishes[stream] = on
+        recorder = self._live.get(stream)
+        if recorder is not None:
+            (recorder.start if on else recorder.stop)()

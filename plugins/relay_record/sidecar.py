@@ -1,0 +1,105 @@
+"""The JSON file beside a recording: its id, its parts, what is in them, how far they are good.
+
+The rule it guards: it is written anew beside the old one and renamed, so a reader sees one or the other; and what is
+missing or broken is made again, because the media files are what counts.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+from .disk import Disk, write_all
+from .names import SIDECAR
+from .partfile import PartFacts, PartFile
+
+VERSION = 1
+MAX_BYTES = 16_000_000
+"""A sidecar holds at most some thousand parts of a kilobyte; anything larger is not ours."""
+
+Document = dict[str, Any]
+
+
+def stamp(wall: float) -> str:
+    """Return a time of day as people and programs read it."""
+    whole = int(wall // 1)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{int((wall - whole) * 1000):03d}Z"
+
+
+class Sidecars:
+    """Reads and changes sidecars; several threads may."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self._lock = threading.Lock()
+
+    def read(self, stem: str, at: int) -> Document:
+        """Return a sidecar; an empty one when there is none, or none that can be read."""
+        try:
+            fd = self._disk.open(stem + SIDECAR, at)
+        except OSError:
+            return {}
+        try:
+            text = self._disk.read_at(fd, MAX_BYTES, 0)
+            document = json.loads(text)
+        except (OSError, ValueError, RecursionError):
+            return {}
+        finally:
+            self._disk.close(fd)
+        return document if isinstance(document, dict) and isinstance(document.get("parts"), list) else {}
+
+    def change(self, stem: str, at: int, change: Callable[[Document], None], *, sync: bool = False) -> None:
+        """Read, change and write a sidecar. Raises OSError."""
+        with self._lock:
+            document = self.read(stem, at) or {"version": VERSION, "id": stem, "parts": []}
+            change(document)
+            self._write(stem, at, json.dumps(document, indent=1).encode() + b"\n", sync)
+
+    def remove(self, stem: str, at: int) -> None:
+        """Delete a sidecar. Raises OSError."""
+        with self._lock:
+            self._disk.unlink(stem + SIDECAR, at)
+
+    def _write(self, stem: str, at: int, text: bytes, sync: bool) -> None:
+        made = f"{stem}{SIDECAR}.new"
+        with suppress(FileNotFoundError):  # a relay that died may have left one
+            self._disk.unlink(made, at)
+        fd = self._disk.create(made, at)
+        try:
+            write_all(self._disk, fd, text)
+            if sync:
+                self._disk.sync(fd)
+        finally:
+            self._disk.close(fd)
+        self._disk.rename(made, stem + SIDECAR, at)
+
+
+def find_part(document: Document, name: str) -> Document:
+    """Return what a sidecar says of a file, made when it says nothing."""
+    parts: list[Document] = document["parts"]
+    for part in parts:
+        if isinstance(part, dict) and part.get("file") == name:
+            return part
+    parts.append({"file": name})
+    return parts[-1]
+
+
+def describe(document: Document, file: PartFile, state: str, **more: object) -> None:
+    """Write into a sidecar what is known of a file."""
+    recording = file.recording
+    document |= {"version": VERSION, "id": recording.stem, "stream": recording.stream, "format": recording.format}
+    document.setdefault("started_at", stamp(recording.started_at))
+    part = find_part(document, file.name)
+    part |= {"state": state, "started_at": stamp(file.started_at), "bytes": file.size, "good_bytes": file.synced}
+    part |= fields(file.facts)
+    part |= more
+
+
+def fields(facts: PartFacts) -> Document:
+    """Return facts as they stand in a sidecar."""
+    return asdict(facts) | {"duration_ms": max(0, facts.last_ms - facts.first_ms)}
