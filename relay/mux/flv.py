@@ -50,13 +50,16 @@ class KeyframeIndex:
 
 
 def front_matter(values: dict[str, Value], index: KeyframeIndex, duration: float, size: int) -> bytes:
-    """Write the body of the file's onMetaData; it has the same length whatever the index holds."""
+    """Write the body of the file's onMetaData; it has the same length whatever the index holds.
+
+    An empty index goes by another name of as many letters: FFmpeg complains about empty ``keyframes``.
+    """
     times: list[Value] = list(index.times)
     places: list[Value] = list(index.places)
     spacer: list[Value] = [0.0] * (2 * (INDEX - len(times)))
     known: dict[str, Value] = {"duration": duration, "filesize": float(size), "hasKeyframes": bool(times)}
     index_value: Value = {"filepositions": places, "times": times}
-    return metadata.build(values | known | {"keyframes": index_value, "spacer": spacer})
+    return metadata.build(values | known | {"keyframes" if times else "no_frames": index_value, "spacer": spacer})
 
 
 class FlvMuxer:

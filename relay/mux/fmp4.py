@@ -116,8 +116,7 @@ def _table(run: Run) -> bytes:
         rows[0::4] = array("I", run.durations)
         rows[1::4] = array("I", [len(sample[3]) for sample in samples])
         rows[2::4] = array("I", [SYNC if sample[2] else NOT_SYNC for sample in samples])
-        offset = run.lane.offset
-        rows[3::4] = array("I", [offset(sample) & _U32 for sample in samples])
+        rows[3::4] = array("I", run.lane.offsets(samples))
     if byteorder == "little":
         rows.byteswap()
     return rows.tobytes()

@@ -103,6 +103,14 @@ class Lane:
         cts = max(sample[1], self._origin - sample[0]) if sample[1] < 0 else sample[1]
         return cts * self.scale // 1000
 
+    def offsets(self, samples: list[Sample]) -> list[int]:
+        """Return the composition time offsets of frames as unsigned 32 bits."""
+        offsets = [sample[1] for sample in samples]
+        if min(offsets) < 0:
+            return [self.offset(sample) & _U32 for sample in samples]
+        scale = self.scale
+        return [cts * scale // 1000 for cts in offsets]
+
     def take(self, *, end: int | None = None, last: bool = False) -> Run | None:
         """Take the frames whose end is known: all but the newest, or all when *end* (ms) or *last* ends that too."""
         pending = self.pending

@@ -132,7 +132,7 @@ class Pid:
             middle = [b""] * (2 * whole)
             middle[0::2] = (self._heads * (whole // 16 + 2))[counter : counter + whole]
             middle[1::2] = [pes[at : at + _ROOM] for at in range(room, stop, _ROOM)]
-            out += middle
+            out.append(b"".join(middle))
             self._counter = counter + whole & 0x0F
         if stop < size:
             out.append(self._stuffed(0, pes[stop:], b""))

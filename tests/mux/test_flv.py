@@ -72,7 +72,7 @@ def test_a_file_without_its_end_is_as_long_and_promises_nothing() -> None:
 
     assert len(torn) == len(whole)
     assert (values["duration"], values["hasKeyframes"]) == (0.0, False)
-    assert values["keyframes"] == {"filepositions": [], "times": []}
+    assert "keyframes" not in values  # FFmpeg complains about an empty one
 
 
 @pytest.mark.parametrize("count", [INDEX - 1, INDEX, INDEX + 1, 5 * INDEX])

@@ -78,6 +78,28 @@ def test_a_cut_before_a_keyframe_ends_the_picture_that_waits() -> None:
     assert (fragment.samples, fragment.duration_ms, muxer.pending_bytes) == (2, 90, 0)
 
 
+def test_a_finished_file_tells_its_duration_in_front_and_its_keyframes_at_the_end() -> None:
+    muxer = Fmp4Muxer([AVC, AAC], origin=7000, file=True)
+    data = bytearray(muxer.init + b"".join(f.data for f in mux(muxer, programme(10, start=7000))))
+
+    end = muxer.finish()
+
+    for offset, patch in end.patches:
+        data[offset : offset + len(patch)] = patch
+    data += end.tail
+    top = list(boxreader.boxes(bytes(data)))
+    (moov,) = [box for box in top if box.name == "moov"]
+    assert int.from_bytes(moov.one("mvex", "mehd").content[4:], "big") == pytest.approx(10_000, abs=30)
+    assert (top[-1].name, top[-1].stop - top[-1].start) == ("mfra", int.from_bytes(data[-4:], "big"))
+    tfra = top[-1].one("tfra").content
+    rows = [tfra[at : at + 19] for at in range(16, len(tfra), 19)]
+    assert [int.from_bytes(row[:8], "big") // 90 for row in rows] == list(range(0, 10_000, 1000))
+    moofs = {box.start: box for box in top if box.name == "moof"}
+    for row in rows:
+        first = next(boxreader.fragment_samples(bytes(data), moofs[int.from_bytes(row[8:16], "big")]))
+        assert (first.time, first.sync) == (int.from_bytes(row[:8], "big"), True)
+
+
 def test_no_track_that_fits_is_an_error() -> None:
     with pytest.raises(MuxError) as caught:
         Fmp4Muxer([track(MediaKind.AUDIO, Codec.SPEEX)])
