@@ -1,4 +1,4 @@
-"""The operator's command line: ``rtmp-relay run | check-config | switch | plugins | config-schema | hash-key``.
+"""The operator's command line: ``rtmp-relay run | check-config | check | switch | plugins | config-schema | hash-key``.
 
 Exit codes: 0 fine, 1 something is wrong, 2 the configuration or the command line is wrong. What was asked for goes to
 standard output, complaints go to standard error.
@@ -21,7 +21,7 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.scripts import twistd
 
-from relay import __version__, remote
+from relay import __version__, checking, remote
 from relay.config import CORE_TABLES, Config
 from relay.config_file import ConfigFileError, ConfigModel
 from relay.errors import PluginError, RelayError
@@ -59,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check-config", help="say everything that is wrong with a configuration file")
     _add_config(check)
     check.set_defaults(command=check_config)
+
+    checking.add_check(commands)
 
     switching = commands.add_parser("switch", help="put a feed of a stream on air, in the relay that runs")
     switching.add_argument("stream", metavar="STREAM", help="public name of the stream")

@@ -25,6 +25,7 @@ from relay.errors import ConfigError
 from relay.events import Event
 from relay.hookspecs import StreamInfo
 from relay.secret import Secret
+from relay.secretref import SecretRef
 from relay.stream.judge import Fault, Level
 from relay.stream.sinks import Sink
 
@@ -76,6 +77,26 @@ class PushTarget:
     """How to leave when that was planned: the encoder said goodbye, or the target is removed."""
     close_on_fault: CloseStyle = "clean"
     """How to leave when the programme was lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceToCheck:
+    """What `rtmp-relay check` asks a plugin about one of its targets or presets.
+
+    *test_query* goes behind the key where a platform has a way to test without broadcasting.
+    """
+
+    title: str
+    urls: Sequence[str]
+    """Its addresses: the one that is used, then the second one if it has one."""
+    key: SecretRef | None = None
+    ca_file: Path | None = None
+    fingerprint: bytes | None = None
+    user: str = ""
+    password: SecretRef | None = None
+    test_query: str = ""
+    video_kbps: int | None = None
+    note: str = ""
 
 
 class PushSink(Sink, Protocol):

@@ -21,8 +21,8 @@ from twisted.internet.task import LoopingCall
 from relay.errors import ConfigError
 from relay.media.packets import MediaKind
 from relay.net.endpoints import DEFAULT_PORTS
+from relay.net.monotonic import use_monotonic_time
 from relay.secret import Secret
-from relay.tap import use_monotonic_time
 from relay.testing_certificates import Authority
 from relay.testing_faults import FAULTS, Fault
 from relay.testing_platforms import MANNERS, FakePlatform

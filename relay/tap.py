@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +21,7 @@ from relay.config_file import ConfigFileError
 from relay.errors import ConfigError, PluginError
 from relay.log import make_observer
 from relay.net.listen import ListenError
+from relay.net.monotonic import use_monotonic_time
 from relay.service import RelayService
 
 EXIT_CONFIG = 2
@@ -37,11 +37,6 @@ class Options(usage.Options):
         "Without --config: RTMP on 127.0.0.1:1935 for this machine only, HTTP on 127.0.0.1:8080."
     )
     optParameters: ClassVar = [["config", "c", None, "configuration file (TOML); see `rtmp-relay check-config`"]]
-
-
-def use_monotonic_time(reactor: Any) -> None:
-    """Make every timer of *reactor* follow the monotonic clock. Must come before anything is scheduled."""
-    reactor.seconds = time.monotonic
 
 
 class TwistdService(RelayService):

@@ -268,3 +268,57 @@ def test_a_reader_that_has_enough_gets_no_traceback() -> None:
 
     assert b"Traceback" not in said
     assert b"Error" not in said
+
+
+CHECK_KEY = "canary-check-77aa01"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([f"rtmp://live.example/live2/{CHECK_KEY}"], "seems to hold the stream key"),
+        ([f"rtmps://live.example/app?token={CHECK_KEY}"], "holds a secret in its query"),
+        ([f"rtmp://user:{CHECK_KEY}@live.example/live"], "user name or password"),
+        ([f"{CHECK_KEY}"], "must start with rtmp://"),
+        ([], "nothing to check"),
+        (["--preset", "twich"], "did you mean twitch?"),
+        (["--preset", "ivs"], "no address of its own"),
+        (["--target", "townhall"], "write STREAM/TARGET"),
+        (["--target", "townhall/youtube"], "needs --config FILE"),
+        (["--target", "a/b", "--preset", "twitch"], "leave URL and --preset out"),
+        (["rtmp://live.example/live", "--key-env", "RELAY_NO_SUCH_KEY"], "RELAY_NO_SUCH_KEY is not set"),
+        (["rtmp://live.example/live", "--key-env", "A", "--key-file", "b"], "write one of them"),
+        (["rtmp://live.example/live"], "no key"),
+        (["rtmp://live.example/live", "--ca-file", "x", "--no-publish"], "for rtmps:// only"),
+        (["rtmp://live.example/live", "--mbps", "200", "--destinations", "9", "--no-publish"], "at most 300 Mbit/s"),
+    ],
+)
+def test_check_refuses_what_it_cannot_do_and_repeats_no_key(
+    arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
+
+    assert run("check", *arguments) == 2
+    out, err = capsys.readouterr()
+    assert words in err
+    assert CHECK_KEY not in out + err
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("townhall/nowhere", "the stream has no target nowhere"),
+        ("townhal/youtube", "there is no table [streams.townhal.restream]"),
+        ("townhall/youtube", "the environment variable RELAY_TEST_KEY is not set"),
+    ],
+)
+def test_check_says_which_part_of_a_target_is_not_there(
+    target: str, words: str, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(
+        "[plugins.streamkeys]\n[plugins.restream]\n[streams.townhall.restream.youtube]\n"
+        'preset = "youtube"\nkey = { env = "RELAY_TEST_KEY" }\n'
+    )
+
+    assert run("check", "--target", target, "--config", file) == 2
+    assert words in capsys.readouterr().err

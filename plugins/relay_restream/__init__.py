@@ -15,8 +15,9 @@ from pathlib import Path
 
 from pydantic import Field, field_validator
 
-from relay.api import ConfigError, ConfigModel, Context, Sink, StreamInfo, hookimpl
+from relay.api import ConfigError, ConfigModel, Context, PlaceToCheck, Sink, StreamInfo, hookimpl
 
+from .checks import preset_to_check, target_to_check
 from .control import TargetBook
 from .ingests import IngestLists, fetch_with
 from .options import Target, Targets
@@ -89,6 +90,16 @@ class RestreamPlugin:
         for name, preset in presets().items():
             rate = f"{preset.video_kbps} kbit/s" if preset.video_kbps else ""
             yield f"{name:<14} {preset.title:<38} {rate:>13}  {preset.url or '(write url)'}"
+
+    @staticmethod
+    def preset_to_check(name: str) -> PlaceToCheck:
+        """Return what `rtmp-relay check --preset` needs. Raises ConfigError when there is no such preset."""
+        return preset_to_check(name)
+
+    @staticmethod
+    def target_to_check(targets: Targets, name: str) -> PlaceToCheck:
+        """Return what `rtmp-relay check --target` needs. Raises ConfigError when the stream has no such target."""
+        return target_to_check(targets, name)
 
 
 def _cache_directory() -> Path | None:

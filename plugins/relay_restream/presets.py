@@ -52,6 +52,8 @@ class Preset(ConfigModel):
     """It is better served with silence than without sound."""
     session_h: float | None = None
     """It ends a broadcast after so many hours."""
+    test_query: str = ""
+    """What goes behind the key so that the service tests the line and broadcasts nothing."""
     retry_s: float = 0.0
     """Least seconds between two attempts."""
     end_on_fault: Literal["clean", "abrupt"] = "clean"

@@ -47,12 +47,17 @@ def bad_certificate(number: int) -> DestinationError:
     return DestinationError("tls", words + KEY_SAFE)
 
 
+def wrong_name(failure: Failure) -> bool:
+    """Whether a certificate was refused because it is for another host."""
+    return isinstance(failure.value, VerificationError)
+
+
 def classify(failure: Failure, *, phase: str, tls: bool) -> DestinationError:
     """Turn what Twisted or OpenSSL reported into a DestinationError. *phase* is the link's, for the sentence."""
     value = failure.value
     if isinstance(value, DestinationError):
         return value
-    if isinstance(value, VerificationError):
+    if wrong_name(failure):
         return DestinationError("tls", "the certificate is for another host name" + KEY_SAFE)
     if isinstance(value, SSL.Error):
         return DestinationError("tls", _tls_words(value) + (KEY_SAFE if phase == "tls" else f" during {phase}"))

@@ -13,8 +13,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import TestCase
 
+from relay.net.monotonic import use_monotonic_time
 from relay.net.watch import TICK_S
-from relay.tap import use_monotonic_time
 
 T = TypeVar("T")
 

@@ -1,0 +1,51 @@
+"""What `rtmp-relay check` wants to know of a target or a preset, before the show."""
+
+from __future__ import annotations
+
+import difflib
+
+from relay.api import ConfigError, PlaceToCheck
+
+from .options import Targets, Wanted
+from .presets import Preset, find_preset, presets
+
+
+def preset_to_check(name: str) -> PlaceToCheck:
+    """Return a preset as a place without a key. Raises ConfigError when there is none of this name."""
+    if name not in presets():
+        raise ConfigError("preset", f"no preset of this name{_near(name, presets())}; `rtmp-relay presets` lists them")
+    preset = find_preset(name)
+    return _place(preset, preset.title, [preset.url] if preset.url is not None else [])
+
+
+def target_to_check(targets: Targets, name: str) -> PlaceToCheck:
+    """Return a target of the configuration file. Raises ConfigError when there is none of this name."""
+    options = targets.by_name.get(name)
+    if options is None:
+        raise ConfigError("target", f"the stream has no target {name}{_near(name, targets.by_name)}")
+    wanted = Wanted(name=name, options=options, trusted=True)
+    urls = [wanted.url()] if options.backup is None else [wanted.url(), options.backup]
+    place = _place(wanted.preset, wanted.preset.title if options.preset else name, urls)
+    return PlaceToCheck(
+        title=place.title,
+        urls=urls,
+        key=options.key,
+        user=options.user or "",
+        password=options.password,
+        ca_file=options.ca_file,
+        fingerprint=wanted.fingerprint,
+        test_query=place.test_query,
+        video_kbps=place.video_kbps,
+        note=place.note,
+    )
+
+
+def _place(preset: Preset, title: str, urls: list[str]) -> PlaceToCheck:
+    return PlaceToCheck(
+        title=title, urls=urls, test_query=preset.test_query, video_kbps=preset.video_kbps, note=preset.note
+    )
+
+
+def _near(name: str, known: object) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)  # type: ignore[call-overload]
+    return f" (did you mean {near[0]}?)" if near else ""

@@ -1,0 +1,567 @@
+"""A check of one destination before the show: DNS, TCP, TLS, handshake, connect, publish, then the planned upload.
+
+It goes the way that a push goes (the same endpoints, the same conversation, the same queue) with a programme of its
+own, once, and says where it ended. The rule it guards: every step has an end, and what cannot be trusted with the key
+never gets it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.python.failure import Failure
+
+from relay.errors import DestinationError
+from relay.log import clean_line
+from relay.media.snow import Snow
+from relay.net.addresses import AddressPolicy, resolve
+from relay.net.endpoints import RtmpUrl, endpoint_for
+from relay.net.failures import classify, wrong_name
+from relay.net.flusher import Flusher
+from relay.net.lanes import Lanes
+from relay.net.pushlink import PushLink
+from relay.net.sockets import acked_bytes
+from relay.net.verdicts import CERTIFICATES, PROTOCOLS, VERDICTS, refusal, sentences
+from relay.net.watch import MAX_TICK_S, TICK_S
+from relay.net.way import PushPlace, Way
+from relay.rtmp.auth import Credentials
+from relay.rtmp.client import ClientConnection
+from relay.rtmp.events import ConnectRejected, ReconnectRequested
+from relay.secret import Redactor, Secret, redact_urls
+from relay.stream.outbox import MIB, Outbox
+
+STEP_S = 10.0
+"""The most a step may take, unless the operator says otherwise."""
+PACE_S = 0.02
+SAMPLE_S = 1.0
+WARM_UP_S = 1.0
+"""TCP finds its speed: the first second does not count, unless there is hardly more."""
+ENOUGH = 0.95
+"""The share of the planned rate that must get there."""
+NOTHING = 0.05
+"""Below this share it is no slow line but a destination that stopped reading."""
+NOISE_BYTES = 256 * 1024
+_NO_TLS = ("wrong version number", "http request", "packet length too long", "record layer failure")
+OTHER_PORT = 443
+OTHER_S = 3.0
+MAX_SAID = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckPlan:
+    """What to check.
+
+    Attributes:
+        key: None to stop before the publish.
+        title: what to call the destination.
+        test_query: appended to the key, so that the platform tests and does not broadcast.
+        login: for servers that ask who we are.
+        redirects: which addresses a server may have that another one sends us to.
+        mbps: the programme's rate; *destinations* times that is sent.
+        seconds: of upload.
+        step_s: the most any step before that may take.
+    """
+
+    url: RtmpUrl
+    key: Secret | None
+    title: str = ""
+    test_query: str = ""
+    login: Credentials | None = None
+    ca_file: Path | None = None
+    fingerprint: bytes | None = None
+    redirects: AddressPolicy = field(default_factory=AddressPolicy)
+    mbps: float = 6.0
+    destinations: int = 1
+    seconds: float = 10.0
+    step_s: float = STEP_S
+
+    @property
+    def name(self) -> Secret:
+        """What to publish as."""
+        key = "" if self.key is None else self.key.reveal()
+        if not self.test_query:
+            return Secret(key)
+        return Secret(f"{key}{'&' if '?' in key else '?'}{self.test_query}")
+
+    @property
+    def place(self) -> PushPlace:
+        """The same as a target."""
+        return PushPlace(
+            url=self.url,
+            key=self.name,
+            login=self.login,
+            ca_file=self.ca_file,
+            fingerprint=self.fingerprint,
+            redirects=self.redirects,
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What a check came to: a code of `verdicts.VERDICTS`, its sentences, and the figures."""
+
+    code: str
+    says: str
+    do: str
+    steps: dict[str, float] = field(default_factory=dict)
+    """Milliseconds that each step took."""
+    figures: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def good(self) -> bool:
+        """Whether the show may go on."""
+        return VERDICTS[self.code].good
+
+
+Tell = Callable[[str, str], None]
+"""Takes the name of a step and how it went."""
+
+
+class _End(Exception):  # noqa: N818 - it is no error
+    """The check is over, with this code."""
+
+    def __init__(self, code: str, said: str = "") -> None:
+        super().__init__(code)
+        self.code = code
+        self.said = said
+
+
+class CheckLink(PushLink):
+    """A push link that tells how far it got, and why TLS failed."""
+
+    def __init__(self, owner: Preflight, rtmp: ClientConnection, outbox: Outbox, lanes: Lanes, **options: Any) -> None:
+        super().__init__(owner, rtmp, outbox, lanes, **options)
+        self._check = owner
+        self.reason: Failure | None = None
+
+    def connectionMade(self) -> None:
+        self._check.connected(self)
+        super().connectionMade()
+
+    def connectionLost(self, reason: Failure = Failure(Exception())) -> None:  # noqa: B008 - Twisted's signature
+        self.reason = reason
+        super().connectionLost(reason)
+
+    def _enter(self, phase: str) -> None:
+        super()._enter(phase)
+        self._check.entered(self, phase)
+
+
+class _LinkFactory(Factory):
+    noisy = False
+
+    def __init__(self, link: CheckLink) -> None:
+        self._link = link
+
+    def buildProtocol(self, addr: object) -> CheckLink:
+        return self._link
+
+
+_PASSED = {
+    "handshake": ("tls", "encrypted; the certificate is good"),
+    "connect": ("handshake", "an RTMP server"),
+    "publish": ("connect", "the app is accepted"),
+    "live": ("publish", "granted"),
+}
+"""Phase of a link -> the step that it completes, and what to say about it."""
+
+
+class Preflight:
+    """Checks one destination, once."""
+
+    def __init__(self, reactor: Any, plan: CheckPlan, tell: Tell = lambda step, text: None) -> None:
+        self._reactor = reactor
+        self._plan = plan
+        self._tell = tell
+        self._steps: dict[str, float] = {}
+        self._figures: dict[str, float] = {}
+        self._since = 0.0
+        self._facts: dict[str, Any] = {
+            "title": plan.title or plan.url.host,
+            "step": plan.step_s,
+            "seconds": plan.seconds,
+            "other": "",
+            "said": "",
+            "share": "",
+        }
+        self._way = Way(plan.place, plan.url, PushLink.random)
+        self._secrets = Redactor([plan.key or Secret(""), plan.name, *plan.url.secrets])
+        if plan.login is not None:
+            self._secrets.add(plan.login.password)
+        self._rejected: ConnectRejected | None = None
+        self._certificate = 0
+        self._link: CheckLink | None = None
+        self._snow = Snow(round(plan.mbps * plan.destinations * 1000), os.urandom(NOISE_BYTES))
+        self._outbox = Outbox(max_bytes=64 * MIB, max_ms=4000)
+        self._outbox.configure(self._snow.tracks)
+        self._lanes = Lanes(Flusher(reactor))
+        self._live: Deferred[None] = Deferred()
+        self._lost: Deferred[None] = Deferred()
+        self._error: DestinationError | None = None
+        self._ticking: IDelayedCall | None = None
+        self._ticked_at = 0.0
+
+    async def run(self) -> Report:
+        """Check; the answer comes in bounded time. Raises ConfigError when a file with CAs cannot be used."""
+        try:
+            while True:
+                await self._look_up()
+                await self._connect()
+                if await self._converse():
+                    break
+            code = await self._upload()
+        except _End as end:
+            code, self._facts["said"] = end.code, self._safe(end.said)
+        finally:
+            await self._leave()
+        says, do = sentences(code, self._facts)
+        return Report(code=code, says=says, do=do, steps=self._steps, figures=self._figures)
+
+    # The steps.
+
+    async def _look_up(self) -> None:
+        url = self._way.url
+        host = url.host
+        app = url.display.partition("://")[2].partition("/")[2]
+        self._facts |= {"host": host, "port": url.port, "app": app or "/"}
+        self._begin()
+        try:
+            found = await resolve(self._reactor, host).addTimeout(self._plan.step_s, self._reactor)
+        except Exception as error:
+            raise _End("dns-silent") from error
+        if not found:
+            raise _End("dns")
+        self._done("dns", f"{host} is {', '.join(sorted(set(found))[:4])}" if found != [host] else "an IP address")
+
+    async def _connect(self) -> None:
+        plan, url = self._plan, self._way.url
+        endpoint = endpoint_for(
+            self._reactor,
+            url,
+            ca_file=plan.ca_file,
+            timeout_s=plan.step_s,
+            policy=self._way.policy,
+            fingerprint=plan.fingerprint,
+            on_bad_certificate=self._note_certificate,
+        )
+        rtmp = self._way.connection()
+        seconds = self._reactor.seconds
+        self._link = CheckLink(self, rtmp, self._outbox, self._lanes, seconds=seconds, tls=url.tls)
+        self._begin()
+        try:
+            await endpoint.connect(_LinkFactory(self._link)).addTimeout(plan.step_s, self._reactor)
+        except Exception:
+            failure = Failure()
+            self._link = None
+            error = classify(failure, phase="connect", tls=url.tls)
+            reason = error.reason
+            if reason in ("refused", "unreachable", "closed", "reset"):
+                await self._try_other_port()
+                refused = failure.check(ConnectionRefusedError) is not None
+                raise _End("refused" if refused else "unreachable") from None
+            raise _End(reason if reason in VERDICTS else "failed", error.detail) from None
+        if self._ticking is None:
+            self._ticked_at = seconds()
+            self._tick()
+
+    async def _try_other_port(self) -> None:
+        """Where the port is closed, see whether the port that nobody blocks is open."""
+        url = self._way.url
+        if url.port == OTHER_PORT:
+            return
+        endpoint = HostnameEndpoint(self._reactor, url.host, OTHER_PORT, timeout=OTHER_S)
+        try:
+            protocol: Any = await endpoint.connect(Factory.forProtocol(TwistedProtocol)).addTimeout(
+                OTHER_S, self._reactor
+            )
+        except Exception:
+            return
+        protocol.transport.abortConnection()
+        self._facts["other"] = f" Port {OTHER_PORT} of {url.host} is open: try rtmps://{url.host}."
+
+    async def _converse(self) -> bool:
+        """Wait until the publish is granted; False when the server sends us elsewhere, or wants to know who we are."""
+        await self._live
+        rejected, self._rejected = self._rejected, None
+        if rejected is not None:
+            try:
+                self._way.rejected(rejected)
+            except DestinationError as error:
+                raise _End(*self._judge(error)) from error
+            self._tell("connect", f"goes on at {self._way.url.display}")
+            self._live = Deferred()
+            return False
+        if self._error is not None:
+            raise _End(*self._judge(self._error))
+        if self._plan.test_query:
+            self._tell("publish", "as a test of the platform's own: nothing is broadcast")
+        return True
+
+    async def _upload(self) -> str:
+        plan = self._plan
+        upload = Upload(self._snow, self._outbox, self._lanes, self._acked)
+        started = self._reactor.seconds()
+        next_sample = SAMPLE_S
+        while self._error is None:
+            age = self._reactor.seconds() - started
+            if age >= next_sample or age >= plan.seconds:
+                next_sample += SAMPLE_S
+                self._sampled(upload, age)  # before more is written, which nobody can have yet
+            if age >= plan.seconds:
+                return self._rate(upload)
+            upload.write(age, self._link)
+            await self._sleep(PACE_S)
+        lived = self._reactor.seconds() - started
+        self._sampled(upload, lived)
+        self._facts["lived"] = self._figures["lived_s"] = lived
+        code = self._rate(upload)
+        reason = self._error.reason
+        if reason == "stalled":
+            return "stalled"
+        if reason == "closed-early":
+            return "dropped-early"
+        self._facts["said"] = self._safe(self._error.detail)
+        if reason == "publish-refused":
+            return refusal(self._error.detail)
+        return "cut" if code != "stalled" else code
+
+    def _sampled(self, upload: Upload, age: float) -> None:
+        upload.sample(age)
+        figures = None if self._link is None else self._link.tcp
+        line = f"{age:.0f} of {self._plan.seconds:.0f} s: {upload.accepted:.1f} of {upload.offered:.1f} Mbit/s"
+        if upload.queue_ms > 1000:
+            line += f", {upload.queue_ms / 1000:.1f} s wait"
+        if figures is not None:
+            self._figures |= {"rtt_ms": figures.rtt_ms, "retransmits": figures.retransmits}
+            line += f", round trip {figures.rtt_ms:.0f} ms, {figures.retransmits} segments sent twice"
+        self._tell("upload", line)
+
+    def _rate(self, upload: Upload) -> str:
+        plan = self._plan
+        self._figures |= {
+            "offered_mbps": upload.offered,
+            "accepted_mbps": upload.accepted,
+            "queue_ms": upload.queue_ms,
+            "dropped_gops": self._outbox.dropped_gops,
+        }
+        self._facts |= {"offered": upload.offered, "accepted": upload.accepted}
+        self._facts["advised"] = f"{upload.accepted * 0.7:.1f}"
+        if plan.destinations > 1:
+            self._facts["share"] = f" for {plan.destinations} destinations of {plan.mbps:g} Mbit/s"
+        if upload.accepted >= ENOUGH * upload.offered:
+            return "good"
+        return "stalled" if upload.accepted < NOTHING * upload.offered else "too-small"
+
+    async def _leave(self) -> None:
+        """Say goodbye, which the link does in bounded time, and stop every timer."""
+        if self._link is not None and self._error is None:
+            await self._link.close()
+        if self._ticking is not None:
+            self._ticking.cancel()
+            self._ticking = None
+
+    # What the link tells.
+
+    def connected(self, link: CheckLink) -> None:
+        """TCP is up."""
+        self._done("tcp", f"connected to port {self._way.url.port}")
+
+    def entered(self, link: CheckLink, phase: str) -> None:
+        """A phase begins, so another is complete."""
+        step, text = _PASSED[phase]
+        if step != "tls" or self._way.url.tls:
+            self._done(step, text)
+        if phase == "publish" and self._plan.key is None:
+            link.fail(DestinationError("reachable", ""))  # before anything that names the key is written
+
+    def link_live(self, link: PushLink) -> None:
+        """The publish is granted."""
+        self._outbox.restart()
+        self._live.callback(None)
+
+    def link_fell_in(self, link: PushLink) -> None:
+        """`Upload.write` looks for itself."""
+
+    def link_fell_out(self, link: PushLink) -> None:
+        """The same."""
+
+    def link_asked(self, link: PushLink, event: ReconnectRequested) -> None:
+        """Not now: the check is over soon."""
+
+    def link_rejected(self, link: PushLink, event: ConnectRejected) -> None:
+        """The server wants to know who we are, sends us elsewhere, or says no."""
+        self._rejected = event
+        self._live.callback(None)
+
+    def link_lost(self, link: PushLink, error: DestinationError) -> None:
+        """It is over."""
+        self._error = error
+        if not self._live.called:
+            self._live.callback(None)
+
+    def _judge(self, error: DestinationError) -> tuple[str, str]:
+        """Return the code of what ended the conversation before the publish was granted, and what the server said."""
+        link = self._link
+        assert link is not None  # noqa: S101 - there was a conversation
+        phase, detail = link.phase, error.detail
+        said = detail.partition(": ")[2] or detail
+        match error.reason:
+            case "reachable" | "connect-rejected":
+                return error.reason, said
+            case "auth-needed" | "auth-failed" | "redirect-refused":
+                return error.reason, detail
+            case "publish-refused":
+                return refusal(detail), said
+            case "protocol":
+                return PROTOCOLS.get(said, "not-rtmp"), said
+            case "handshake":  # what the link calls a deadline
+                return f"{phase}-silent", said
+            case "tls":
+                return self._judge_tls(link), said
+            case "closed" | "reset" if phase != "live":
+                return f"{phase}-closed", said
+            case _:
+                return "failed", detail
+
+    def _judge_tls(self, link: CheckLink) -> str:
+        if link.reason is not None and wrong_name(link.reason):
+            return "tls-wrong-host"
+        if self._certificate:
+            return CERTIFICATES.get(self._certificate, "tls-certificate")
+        value = None if link.reason is None else link.reason.value
+        if not isinstance(value, SSL.Error):
+            return "tls-closed"
+        return "tls-not-spoken" if any(words in str(value) for words in _NO_TLS) else "tls-failed"
+
+    def _note_certificate(self, number: int) -> None:
+        self._certificate = number
+
+    # Time.
+
+    def _tick(self) -> None:
+        """Let the link count; a step of the conversation that takes too long ends it."""
+        now = self._reactor.seconds()
+        passed, self._ticked_at = min(now - self._ticked_at, MAX_TICK_S), now
+        self._ticking = self._reactor.callLater(TICK_S, self._tick)
+        link = self._link
+        if link is None:
+            return
+        link.tick(passed)
+        if not self._live.called and now - self._since >= self._plan.step_s:
+            link.fail(DestinationError("handshake", f"no answer during {link.phase}"))
+
+    def _begin(self) -> None:
+        self._since = self._reactor.seconds()
+
+    def _done(self, step: str, text: str) -> None:
+        now = self._reactor.seconds()
+        took, self._since = (now - self._since) * 1000, now
+        self._steps[step] = round(took, 1)
+        self._tell(step, f"{text} ({took:.0f} ms)")
+
+    def _sleep(self, seconds: float) -> Deferred[None]:
+        awake: Deferred[None] = Deferred()
+        self._reactor.callLater(seconds, awake.callback, None)
+        return awake
+
+    def _acked(self) -> int:
+        """Bytes that the destination's kernel has; where nobody knows, those that ours took."""
+        link = self._link
+        if link is None:
+            return 0
+        acked = acked_bytes(link.transport)
+        return link.bytes_sent if acked is None else acked
+
+    def _safe(self, said: str) -> str:
+        """Return what may be shown of a server's words: it may repeat the key."""
+        return clean_line(redact_urls(self._secrets.redact(said)))[:MAX_SAID]
+
+
+@dataclass(slots=True)
+class Sample:
+    """Sums at a moment."""
+
+    age: float
+    made: int
+    acked: int
+
+
+class Upload:
+    """The programme on its way: makes it at its pace, counts what was made and what arrived."""
+
+    def __init__(self, snow: Snow, outbox: Outbox, lanes: Lanes, acked: Callable[[], int]) -> None:
+        self._snow = snow
+        self._outbox = outbox
+        self._lanes = lanes
+        self._acked = acked
+        self._made = 0
+        self._first = Sample(0.0, 0, acked())
+        self._samples: list[Sample] = []
+
+    def write(self, age: float, link: PushLink | None) -> None:
+        """Send what is due *age* seconds after the beginning."""
+        for packet in self._snow.until(age * 1000):
+            self._made += len(packet.body)
+            if link is None:
+                continue
+            if link.in_step:
+                self._lanes.write(packet)
+            elif self._outbox.append(packet):
+                link.pump_later()
+
+    def sample(self, age: float) -> None:
+        """Note where it stands."""
+        self._samples.append(Sample(age, self._made, self._acked() or self._newest.acked))
+
+    @property
+    def _newest(self) -> Sample:
+        return self._samples[-1] if self._samples else self._first
+
+    @property
+    def _oldest(self) -> Sample:
+        """Where the window begins: after the warm-up, if two samples come later."""
+        later = [one for one in self._samples if one.age >= WARM_UP_S]
+        return later[0] if len(later) > 2 else self._first
+
+    @property
+    def offered(self) -> float:
+        """Mbit/s that were made."""
+        return self._per_second(self._newest.made - self._oldest.made)
+
+    @property
+    def accepted(self) -> float:
+        """Mbit/s that arrived, at most what was made: the wire's own bytes do not count."""
+        return min(self._per_second(self._newest.acked - self._oldest.acked), self.offered)
+
+    @property
+    def queue_ms(self) -> int:
+        """Stream time that waits in front of the kernel."""
+        return self._outbox.queue_ms
+
+    def _per_second(self, count: int) -> float:
+        span = self._newest.age - self._oldest.age
+        return count * 8 / 1e6 / span if span > 0 else 0.0
+
+
+def facts_of(report: Report) -> Mapping[str, object]:
+    """Return a report as JSON has it."""
+    figures = {name: round(value, 2) for name, value in report.figures.items()}
+    return {
+        "good": report.good,
+        "code": report.code,
+        "verdict": report.says,
+        "do": report.do,
+        "steps_ms": report.steps,
+        "figures": figures,
+    }
