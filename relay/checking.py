@@ -25,9 +25,10 @@ from relay.context import PlaceToCheck
 from relay.errors import ConfigError, PluginError
 from relay.log import clean_line
 from relay.media.snow import MAX_KBPS
+from relay.net.checkplan import CheckPlan, Report, facts_of
 from relay.net.endpoints import parse_url
 from relay.net.monotonic import use_monotonic_time
-from relay.net.preflight import CheckPlan, Preflight, Report, facts_of
+from relay.net.preflight import Preflight
 from relay.pluginfind import import_plugin, installed_plugins
 from relay.plugintables import load_config
 from relay.rtmp.auth import Credentials

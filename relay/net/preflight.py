@@ -8,9 +8,7 @@ never gets it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from OpenSSL import SSL
@@ -25,28 +23,24 @@ from twisted.python.failure import Failure
 from relay.errors import DestinationError
 from relay.log import clean_line
 from relay.media.snow import Snow
-from relay.net.addresses import AddressPolicy, resolve
-from relay.net.endpoints import RtmpUrl, endpoint_for
+from relay.net.addresses import resolve
+from relay.net.checkplan import CheckPlan, Report
+from relay.net.endpoints import endpoint_for
 from relay.net.failures import classify, wrong_name
 from relay.net.flusher import Flusher
 from relay.net.lanes import Lanes
 from relay.net.pushlink import PushLink
-from relay.net.sockets import acked_bytes
+from relay.net.upload import Upload
 from relay.net.verdicts import CERTIFICATES, PROTOCOLS, VERDICTS, refusal, sentences
 from relay.net.watch import MAX_TICK_S, TICK_S
-from relay.net.way import PushPlace, Way
-from relay.rtmp.auth import Credentials
+from relay.net.way import Way
 from relay.rtmp.client import ClientConnection
 from relay.rtmp.events import ConnectRejected, ReconnectRequested
 from relay.secret import Redactor, Secret, redact_urls
 from relay.stream.outbox import MIB, Outbox
 
-STEP_S = 10.0
-"""The most a step may take, unless the operator says otherwise."""
 PACE_S = 0.02
 SAMPLE_S = 1.0
-WARM_UP_S = 1.0
-"""TCP finds its speed: the first second does not count, unless there is hardly more."""
 ENOUGH = 0.95
 """The share of the planned rate that must get there."""
 NOTHING = 0.05
@@ -56,72 +50,6 @@ _NO_TLS = ("wrong version number", "http request", "packet length too long", "re
 OTHER_PORT = 443
 OTHER_S = 3.0
 MAX_SAID = 200
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckPlan:
-    """What to check.
-
-    Attributes:
-        key: None to stop before the publish.
-        title: what to call the destination.
-        test_query: appended to the key, so that the platform tests and does not broadcast.
-        login: for servers that ask who we are.
-        redirects: which addresses a server may have that another one sends us to.
-        mbps: the programme's rate; *destinations* times that is sent.
-        seconds: of upload.
-        step_s: the most any step before that may take.
-    """
-
-    url: RtmpUrl
-    key: Secret | None
-    title: str = ""
-    test_query: str = ""
-    login: Credentials | None = None
-    ca_file: Path | None = None
-    fingerprint: bytes | None = None
-    redirects: AddressPolicy = field(default_factory=AddressPolicy)
-    mbps: float = 6.0
-    destinations: int = 1
-    seconds: float = 10.0
-    step_s: float = STEP_S
-
-    @property
-    def name(self) -> Secret:
-        """What to publish as."""
-        key = "" if self.key is None else self.key.reveal()
-        if not self.test_query:
-            return Secret(key)
-        return Secret(f"{key}{'&' if '?' in key else '?'}{self.test_query}")
-
-    @property
-    def place(self) -> PushPlace:
-        """The same as a target."""
-        return PushPlace(
-            url=self.url,
-            key=self.name,
-            login=self.login,
-            ca_file=self.ca_file,
-            fingerprint=self.fingerprint,
-            redirects=self.redirects,
-        )
-
-
-@dataclass(slots=True, kw_only=True)
-class Report:
-    """What a check came to: a code of `verdicts.VERDICTS`, its sentences, and the figures."""
-
-    code: str
-    says: str
-    do: str
-    steps: dict[str, float] = field(default_factory=dict)
-    """Milliseconds that each step took."""
-    figures: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def good(self) -> bool:
-        """Whether the show may go on."""
-        return VERDICTS[self.code].good
 
 
 Tell = Callable[[str, str], None]
@@ -396,6 +324,9 @@ class Preflight:
     def link_fell_out(self, link: PushLink) -> None:
         """The same."""
 
+    def link_progress(self, link: PushLink) -> None:
+        """The upload has figures of its own."""
+
     def link_asked(self, link: PushLink, event: ReconnectRequested) -> None:
         """Not now: the check is over soon."""
 
@@ -480,88 +411,9 @@ class Preflight:
         link = self._link
         if link is None:
             return 0
-        acked = acked_bytes(link.transport)
-        return link.bytes_sent if acked is None else acked
+        figures = link.tcp
+        return link.bytes_sent if figures is None else figures.acked_bytes
 
     def _safe(self, said: str) -> str:
         """Return what may be shown of a server's words: it may repeat the key."""
         return clean_line(redact_urls(self._secrets.redact(said)))[:MAX_SAID]
-
-
-@dataclass(slots=True)
-class Sample:
-    """Sums at a moment."""
-
-    age: float
-    made: int
-    acked: int
-
-
-class Upload:
-    """The programme on its way: makes it at its pace, counts what was made and what arrived."""
-
-    def __init__(self, snow: Snow, outbox: Outbox, lanes: Lanes, acked: Callable[[], int]) -> None:
-        self._snow = snow
-        self._outbox = outbox
-        self._lanes = lanes
-        self._acked = acked
-        self._made = 0
-        self._first = Sample(0.0, 0, acked())
-        self._samples: list[Sample] = []
-
-    def write(self, age: float, link: PushLink | None) -> None:
-        """Send what is due *age* seconds after the beginning."""
-        for packet in self._snow.until(age * 1000):
-            self._made += len(packet.body)
-            if link is None:
-                continue
-            if link.in_step:
-                self._lanes.write(packet)
-            elif self._outbox.append(packet):
-                link.pump_later()
-
-    def sample(self, age: float) -> None:
-        """Note where it stands."""
-        self._samples.append(Sample(age, self._made, self._acked() or self._newest.acked))
-
-    @property
-    def _newest(self) -> Sample:
-        return self._samples[-1] if self._samples else self._first
-
-    @property
-    def _oldest(self) -> Sample:
-        """Where the window begins: after the warm-up, if two samples come later."""
-        later = [one for one in self._samples if one.age >= WARM_UP_S]
-        return later[0] if len(later) > 2 else self._first
-
-    @property
-    def offered(self) -> float:
-        """Mbit/s that were made."""
-        return self._per_second(self._newest.made - self._oldest.made)
-
-    @property
-    def accepted(self) -> float:
-        """Mbit/s that arrived, at most what was made: the wire's own bytes do not count."""
-        return min(self._per_second(self._newest.acked - self._oldest.acked), self.offered)
-
-    @property
-    def queue_ms(self) -> int:
-        """Stream time that waits in front of the kernel."""
-        return self._outbox.queue_ms
-
-    def _per_second(self, count: int) -> float:
-        span = self._newest.age - self._oldest.age
-        return count * 8 / 1e6 / span if span > 0 else 0.0
-
-
-def facts_of(report: Report) -> Mapping[str, object]:
-    """Return a report as JSON has it."""
-    figures = {name: round(value, 2) for name, value in report.figures.items()}
-    return {
-        "good": report.good,
-        "code": report.code,
-        "verdict": report.says,
-        "do": report.do,
-        "steps_ms": report.steps,
-        "figures": figures,
-    }

@@ -62,19 +62,6 @@ def tcp_figures(transport: Any) -> TcpFigures | None:
     return TcpFigures(rtt_us / 1000, retransmits, unacked, acked)
 
 
-def acked_bytes(transport: Any) -> int | None:
-    """Return how many bytes the peer's kernel has acknowledged so far; None where the kernel does not say."""
-    sock = socket_of(transport)
-    if sock is None or not sys.platform.startswith("linux"):
-        return None
-    try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED_AT + 8)
-        (acked,) = struct.unpack_from("Q", info, _BYTES_ACKED_AT)
-    except (OSError, struct.error, ValueError):  # closed meanwhile, no TCP, or a kernel before 4.2
-        return None
-    return int(acked)
-
-
 def socket_of(transport: Any) -> socket.socket | None:
     """Return the TCP socket under *transport*, or None for test transports."""
     for _ in range(3):  # a TLS protocol wraps the TCP transport once

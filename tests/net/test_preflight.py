@@ -16,8 +16,9 @@ from zope.interface import implementer
 
 from relay import amf0
 from relay.net.addresses import AddressPolicy
+from relay.net.checkplan import CheckPlan, Report, facts_of
 from relay.net.endpoints import parse_url
-from relay.net.preflight import CheckPlan, Preflight, Report, facts_of
+from relay.net.preflight import Preflight
 from relay.net.verdicts import CERTIFICATES, PROTOCOLS, VERDICTS, refusal
 from relay.secret import Secret
 from relay.testing import FACEBOOK, NGINX, TWITCH, YOUTUBE, Authority, FakePlatform, Manners
