@@ -238,7 +238,7 @@ class Preflight:
 
     async def _upload(self) -> str:
         plan = self._plan
-        upload = Upload(self._snow, self._outbox, self._lanes, self._acked)
+        upload = Upload(self._snow, plan.mbps * plan.destinations, self._outbox, self._lanes, self._acked)
         started = self._reactor.seconds()
         next_sample = SAMPLE_S
         while self._error is None:

@@ -26,7 +26,8 @@ class Sample:
 class Upload:
     """The programme on its way: makes it at its pace, counts what was made and what arrived."""
 
-    def __init__(self, snow: Snow, outbox: Outbox, lanes: Lanes, acked: Callable[[], int]) -> None:
+    def __init__(self, snow: Snow, mbps: float, outbox: Outbox, lanes: Lanes, acked: Callable[[], int]) -> None:
+        self.offered = mbps
         self._snow = snow
         self._outbox = outbox
         self._lanes = lanes
@@ -61,20 +62,13 @@ class Upload:
         return later[0] if len(later) > 2 else self._first
 
     @property
-    def offered(self) -> float:
-        """Mbit/s that were made."""
-        return self._per_second(self._newest.made - self._oldest.made)
-
-    @property
     def accepted(self) -> float:
-        """Mbit/s that arrived, at most what was made: the wire's own bytes do not count."""
-        return min(self._per_second(self._newest.acked - self._oldest.acked), self.offered)
+        """Mbit/s that arrived, at most what was planned: the wire's own bytes do not count."""
+        made = self._newest.made - self._oldest.made
+        acked = self._newest.acked - self._oldest.acked
+        return self.offered * min(1.0, acked / made) if made > 0 else 0.0
 
     @property
     def queue_ms(self) -> int:
         """Stream time that waits in front of the kernel."""
         return self._outbox.queue_ms
-
-    def _per_second(self, count: int) -> float:
-        span = self._newest.age - self._oldest.age
-        return count * 8 / 1e6 / span if span > 0 else 0.0
