@@ -6,6 +6,7 @@ added before a frame that a decoder can start with.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -16,6 +17,9 @@ from .plan import Planned
 from .rendition import Rendition
 from .segments import Fragment, Muxer
 
+EARLY_MS = 100
+"""Sound that came before the keyframe that a segment begins with, and lasts into it, belongs to it."""
+MAX_EARLY = 64
 AHEAD_MS = 3_000
 """Sound that is ahead of the picture by more than this: the picture has stopped, and the segment with it."""
 
@@ -58,6 +62,7 @@ class Line:
         self._cut_from: int | None = None
         self._init_size = 0
         self._held = 0
+        self._early: deque[Packet] = deque(maxlen=MAX_EARLY)
 
     def write(self, packet: Packet) -> None:
         """Take one frame of its tracks."""
@@ -65,7 +70,7 @@ class Line:
             if not self._make_room(packet):
                 return
         elif self.rendition.open is None:
-            self._count("before-keyframe")
+            self._early.append(packet)
             return
         elif packet.dts - self.cutter.last > AHEAD_MS and self._is_video:
             self.stop()
@@ -80,7 +85,10 @@ class Line:
         dts = packet.dts
         if self.rendition.open is None:
             if not key:
-                self._count("before-keyframe")
+                if follows:
+                    self._early.append(packet)
+                else:
+                    self._count("before-keyframe")
                 return False
             self.begin(packet)
             return True
@@ -120,6 +128,10 @@ class Line:
         at_ms = self._on_begin(self, packet, discontinuity)
         self.rendition.begin(start_ms=packet.pts, at_ms=at_ms, discontinuity=discontinuity)
         self.cutter.begin(packet.dts)
+        for early in self._early:
+            if early.dts >= packet.dts - EARLY_MS:
+                self.muxer.write(early)
+        self._early.clear()
         self.rendition.changed()
 
     def cut_from(self, dts: int) -> None:
