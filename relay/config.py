@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PrivateAttr, field_validator, model_validator
 
 from relay.config_file import ConfigModel, Problem, Source, Table, read_source, validate
-from relay.rtmp.limits import KIB, MIB, WireLimits
+from relay.rtmp.limits import KIB, MIB, STRANGERS_CHUNKS, WireLimits
 from relay.rtmp.names import is_public_name
 from relay.secret import redact_url
 from relay.secretref import SecretRef
@@ -235,7 +235,8 @@ class Limits(ConfigModel):
     partial_age_s: Seconds = 30.0
     """An unfinished message older than this is an attack, not an encoder."""
     chunks_per_s: Count = 100_000
-    """Chunk headers a second; an honest 50 Mbit/s at the smallest common chunk size of 128 is half of this."""
+    """Chunk headers a second; an honest 50 Mbit/s at the smallest common chunk size of 128 is half of this. Before a
+    connection may publish or play, 20,000 at most."""
     parse_ms_per_turn: float = Field(default=2.0, gt=0, le=1_000)
     """Parse work of one connection per reactor turn. Who needs more rests for as long as it took."""
 
@@ -262,7 +263,7 @@ class Limits(ConfigModel):
             command=message,
             chunk_streams=self.unauthenticated_chunk_streams,
             partial=min(message, self.unauthenticated_bytes),
-            chunks_per_second=self.chunks_per_s,
+            chunks_per_second=min(self.chunks_per_s, STRANGERS_CHUNKS),
             partial_age_s=self.partial_age_s,
         )
 

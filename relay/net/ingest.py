@@ -45,6 +45,10 @@ LINGER_S = 1.0
 """After a refusal the peer has this long to read it and close; then we abort. Closing at once would reset the
 connection while the peer still sends, and the reset would swallow the text of the refusal."""
 
+SLICE, WHOLE = 4096, 1 << 30
+"""Bytes of a read that are parsed without a look at the clock: few of strangers, whose bytes may be 2,000 chunks, all
+of those who may publish."""
+
 BATCH = 64
 """Events of one read that are acted on without a look at the clock. Encoders make a few; tiny messages thousands."""
 
@@ -84,6 +88,8 @@ class IngestProtocol(Protocol):
         self._bytes_in = 0
         self._waiting: Iterator[Event] | None = None
         self._unread: list[bytes] = []
+        self._slice = SLICE
+        self._slow = False
         self._roles = Bucket(ROLES_PER_S, ROLES, self._seconds())
 
     # Twisted's side.
@@ -113,10 +119,25 @@ class IngestProtocol(Protocol):
             return
         self._bytes_in += len(data)
         self._moderation.reads += 1
-        if self._waiting is None:
+        self._hear(data)
+
+    def _hear(self, data: bytes) -> None:
+        if self._waiting is not None:
+            self._unread.append(data)  # TLS had decrypted it already when we stopped reading
+        elif len(data) <= self._slice:
             self._read(data)
         else:
-            self._unread.append(data)  # TLS had decrypted it already when we stopped reading
+            for start in range(0, len(data), self._slice):
+                if self._waiting is not None:
+                    self._unread.append(data[start:])
+                    return
+                if not self.closed:
+                    self._read(data[start : start + SLICE])
+
+    def trust(self) -> None:
+        """The peer may publish: what it sends is read as it comes, unless it took long to parse before."""
+        if not self._slow:
+            self._slice = WHOLE
 
     def _read(self, data: bytes) -> None:
         now = self._seconds()
@@ -136,6 +157,8 @@ class IngestProtocol(Protocol):
         if reply:
             self.send(reply)
         if spent > self._turn_s and not self.closed:
+            self._slow = True
+            self._slice = SLICE
             self._waiting = iter(())
             self._rest(spent)
 
@@ -168,13 +191,16 @@ class IngestProtocol(Protocol):
         transport.resumeProducing()  # does nothing when the connection is gone
         if self._unread and not self.closed:
             unread, self._unread = b"".join(self._unread), []
-            self._read(unread)
+            self._hear(unread)
 
     def _hear_the_end(self) -> None:
         """The peer has left: what it said before that counts, as far as an honest encoder can have said it."""
         waiting, self._waiting = self._waiting, None
-        if waiting is not None and not self.closed:
-            self.take(islice(waiting, MOST_AT_END), self._seconds())
+        if waiting is None or self.closed or self.role is None:
+            return
+        self.take(islice(waiting, MOST_AT_END), self._seconds())
+        if self._unread and not self.closed:
+            self._read(b"".join(self._unread))
 
     def take(self, events: Iterable[Event], now: float) -> None:
         """Act on what the peer said, in order; media goes straight to the role."""

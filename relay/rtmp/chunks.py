@@ -14,7 +14,7 @@ import struct
 from collections import Counter
 
 from relay.rtmp import aggregate
-from relay.rtmp.chunk_stream import ChunkStream, count_markers
+from relay.rtmp.chunk_stream import NEAR, ChunkStream, count_markers
 from relay.rtmp.errors import RemoteProtocolError
 from relay.rtmp.events import Message
 from relay.rtmp.framing import DEFAULT_CHUNK_SIZE
@@ -175,21 +175,22 @@ class ChunkReader:
         end = len(data)
         first = pos + left  # where the first continuation header is, if there is one
         piece: bytes | bytearray
-        if left >= missing or first >= end:
+        again = stream.again
+        if left >= missing or first >= end or data[first] != again[0]:
             stop = first if first < end else end
             piece = data[pos:stop]
             left -= stop - pos
         else:
             size = self.chunk_size
-            again = stream.again
             width = len(again)
             step = size + width
             stop = pos + missing - width * ((left - missing) // size)  # rounded down, hence up: as many headers
             if stop > end:
                 stop = end
-            heads = data[first:stop:step]
+            near = first + NEAR * step
+            heads = data[first : stop if stop < near else near : step]
             count = len(heads)
-            if width > 1 or heads.count(again) != count:
+            if width > 1 or stop > near or heads.count(again) != count:
                 count = count_markers(data, first, stop, again, step)
                 stop = min(stop, first + count * step)
             piece = bytearray(data[pos:stop])

@@ -9,7 +9,17 @@ from dataclasses import dataclass
 
 from relay.amf0 import AMF_LIMITS, AmfLimits
 
-__all__ = ["AFTER_AUTH", "AMF_LIMITS", "BEFORE_AUTH", "KIB", "MAX_CHUNK_SIZE", "MIB", "AmfLimits", "WireLimits"]
+__all__ = [
+    "AFTER_AUTH",
+    "AMF_LIMITS",
+    "BEFORE_AUTH",
+    "KIB",
+    "MAX_CHUNK_SIZE",
+    "MIB",
+    "STRANGERS_CHUNKS",
+    "AmfLimits",
+    "WireLimits",
+]
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -42,5 +52,16 @@ class WireLimits:
     """Messages of unknown type per second before we hang up."""
 
 
-BEFORE_AUTH = WireLimits(video=64 * KIB, audio=64 * KIB, command=64 * KIB, chunk_streams=8, partial=64 * KIB)
+STRANGERS_CHUNKS = 20_000
+"""`chunks_per_second` before authorisation: 20 Mbit/s at 128 bytes a chunk, for encoders that do not wait for the
+answer; as tiny chunks they are 50 ms of our time."""
+
+BEFORE_AUTH = WireLimits(
+    video=64 * KIB,
+    audio=64 * KIB,
+    command=64 * KIB,
+    chunk_streams=8,
+    partial=64 * KIB,
+    chunks_per_second=STRANGERS_CHUNKS,
+)
 AFTER_AUTH = WireLimits(video=8 * MIB, audio=1 * MIB, command=256 * KIB, chunk_streams=32, partial=12 * MIB)

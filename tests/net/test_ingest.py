@@ -7,7 +7,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 
 from relay.decisions import Allow, Decision, Deny
 from relay.events import FeedEnded, FeedStarted, PublishRefused
-from relay.net.ingest import BATCH, LINGER_S
+from relay.net.ingest import BATCH, LINGER_S, SLICE
 from relay.rtmp.events import ConnectRejected, PublishAccepted
 from relay.stream.feeds import FeedState
 from tests.helpers.peers import Caller, call, encoder
@@ -63,6 +63,30 @@ class WorkTests(IngestTestCase):
         end.transport.write(C0C1[9:])
         await until(lambda: len(end.received) == 3073, "S0 S1 S2")
         assert connection.transport in reactor.getReaders()
+
+    async def test_what_a_stranger_says_at_once_is_parsed_in_slices_with_rests(self) -> None:
+        self.open(parse_ms_per_turn=2)
+        end = await self.raw()
+        connection, sizes = self.made[-1], list[int]()
+        parse = connection.rtmp.receive_data
+
+        def slowly(data: bytes, now: float) -> list[Any]:
+            sizes.append(len(data))
+            self.clock.advance(0.003)
+            return []
+
+        connection.rtmp.receive_data = slowly
+        connection.dataReceived(bytes(3 * SLICE + 1))
+        assert sizes == [SLICE]
+        connection.dataReceived(b"and more, which TLS had already")
+        for rest in (2, 3, 4):
+            self.clock.advance(0.0031)
+            assert len(sizes) == rest
+        assert sizes == [SLICE, SLICE, SLICE, 32]
+        self.clock.advance(0.0031)
+        connection.rtmp.receive_data = parse
+        end.transport.write(C0C1)
+        await until(lambda: len(end.received) == 3073, "S0 S1 S2")
 
     async def many(self, count: int) -> tuple[Any, list[int]]:
         """An encoder that says *count* tiny messages at once, each of which takes half a millisecond to act on."""
