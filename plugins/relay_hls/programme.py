@@ -27,6 +27,9 @@ from .segments import File, Segment
 COUNT_FROM = 1_577_836_800
 """2020-01-01: sequence numbers start at the seconds since then, so they are higher after every restart, and fit the
 32 bits of some players until 2088."""
+DISCONTINUITIES = 10_000
+"""They start below this, at another number after every restart: hls.js keeps an array as long as the number and walks
+through it at every update, so it would hang at the number of seconds."""
 
 _RATES = (24_000 / 1001, 24, 25, 30_000 / 1001, 30, 48, 50, 60_000 / 1001, 60, 100, 120_000 / 1001, 120)
 
@@ -103,7 +106,7 @@ class Programme:
         self._wall_clock = wall_clock
         self._epoch = f"{int(wall_clock()):x}{secrets.token_hex(2)}"
         self._first = max(int(wall_clock()) - COUNT_FROM, 0)
-        self._discontinuity = self._first
+        self._discontinuity = self._first % DISCONTINUITIES
         self._renditions: dict[str, Rendition] = {}
         self._before: list[Rendition] = []
         self._before_terms = Terms(target_duration=options.segment_s, part_target_ms=0)
