@@ -8,8 +8,7 @@ connection is closed, closing never waits for a peer that does not read, and one
 from __future__ import annotations
 
 import os
-from collections.abc import Coroutine, Iterable, Iterator
-from itertools import islice
+from collections.abc import Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, ISSLTransport
@@ -20,11 +19,11 @@ from zope.interface import implementer
 from relay.events import ConnectionRefused
 from relay.net.admission import Bucket
 from relay.net.door import Door
+from relay.net.hearing import Hearing
 from relay.net.playback import Playback
 from relay.net.publisher import Publisher
 from relay.net.sockets import tune
 from relay.net.tls import classify_tls_failure
-from relay.rtmp.errors import RemoteProtocolError
 from relay.rtmp.events import (
     ConnectRequested,
     Event,
@@ -44,16 +43,6 @@ if TYPE_CHECKING:
 LINGER_S = 1.0
 """After a refusal the peer has this long to read it and close; then we abort. Closing at once would reset the
 connection while the peer still sends, and the reset would swallow the text of the refusal."""
-
-SLICE, WHOLE = 4096, 1 << 30
-"""Bytes of a read that are parsed without a look at the clock: few of strangers, whose bytes may be 2,000 chunks, all
-of those who may publish."""
-
-BATCH = 64
-"""Events of one read that are acted on without a look at the clock. Encoders make a few; tiny messages thousands."""
-
-MOST_AT_END = 2000
-"""Events that still count when the peer has left: a read of 64 KiB of an honest encoder holds fewer."""
 
 ROLES, ROLES_PER_S = 10, 1.0
 """Publishes and plays that one connection may begin at once, and a second. A play is a hundred bytes for them and a
@@ -81,15 +70,12 @@ class IngestProtocol(Protocol):
         self.role: Publisher | Playback | None = None
         self._seconds = door.clock.seconds
         self._moderation = door.moderation
-        self._turn_s = limits.parse_ms_per_turn / 1000
+        self.hearing = Hearing(self, door.clock, limits.parse_ms_per_turn / 1000)
+        self._hear = self.hearing.hear
         self._phase = "tls" if tls else "handshake"
         self._age = 0.0
         self._linger_s = LINGER_S
         self._bytes_in = 0
-        self._waiting: Iterator[Event] | None = None
-        self._unread: list[bytes] = []
-        self._slice = SLICE
-        self._slow = False
         self._roles = Bucket(ROLES_PER_S, ROLES, self._seconds())
 
     # Twisted's side.
@@ -121,87 +107,6 @@ class IngestProtocol(Protocol):
         self._moderation.reads += 1
         self._hear(data)
 
-    def _hear(self, data: bytes) -> None:
-        if self._waiting is not None:
-            self._unread.append(data)  # TLS had decrypted it already when we stopped reading
-        elif len(data) <= self._slice:
-            self._read(data)
-        else:
-            for start in range(0, len(data), self._slice):
-                if self._waiting is not None:
-                    self._unread.append(data[start:])
-                    return
-                if not self.closed:
-                    self._read(data[start : start + SLICE])
-
-    def trust(self) -> None:
-        """The peer may publish: what it sends is read as it comes, unless it took long to parse before."""
-        if not self._slow:
-            self._slice = WHOLE
-
-    def _read(self, data: bytes) -> None:
-        now = self._seconds()
-        try:
-            events = self.rtmp.receive_data(data, now)
-        except RemoteProtocolError as error:
-            self.send(self.rtmp.data_to_send())
-            self.refuse(error.code, error.text, error.answer)
-            return
-        if len(events) > BATCH:
-            self._waiting = iter(events)
-            self._take_a_turn(began=now)
-            return
-        spent = self._seconds() - now
-        self.take(events, now)
-        reply = self.rtmp.data_to_send()
-        if reply:
-            self.send(reply)
-        if spent > self._turn_s and not self.closed:
-            self._slow = True
-            self._slice = SLICE
-            self._waiting = iter(())
-            self._rest(spent)
-
-    # Turns: who says a lot in few bytes has no more of the reactor than its share.
-
-    def _take_a_turn(self, began: float) -> None:
-        """Act on what waits until the turn is over, then rest for as long as it took."""
-        waiting = self._waiting
-        while waiting is not None:
-            now = self._seconds()
-            if now - began > self._turn_s:
-                self._rest(now - began)
-                break
-            events = [] if self.closed else list(islice(waiting, BATCH))
-            if not events:
-                self._waiting = waiting = None
-            self.take(events, now)
-        self.flush()
-
-    def _rest(self, seconds: float) -> None:
-        transport: Any = self.transport
-        transport.pauseProducing()
-        self.door.clock.callLater(seconds, self._go_on)
-
-    def _go_on(self) -> None:
-        self._take_a_turn(began=self._seconds())
-        if self._waiting is not None:
-            return
-        transport: Any = self.transport
-        transport.resumeProducing()  # does nothing when the connection is gone
-        if self._unread and not self.closed:
-            unread, self._unread = b"".join(self._unread), []
-            self._hear(unread)
-
-    def _hear_the_end(self) -> None:
-        """The peer has left: what it said before that counts, as far as an honest encoder can have said it."""
-        waiting, self._waiting = self._waiting, None
-        if waiting is None or self.closed or self.role is None:
-            return
-        self.take(islice(waiting, MOST_AT_END), self._seconds())
-        if self._unread and not self.closed:
-            self._read(b"".join(self._unread))
-
     def take(self, events: Iterable[Event], now: float) -> None:
         """Act on what the peer said, in order; media goes straight to the role."""
         role = self.role
@@ -217,7 +122,7 @@ class IngestProtocol(Protocol):
 
     def readConnectionLost(self) -> None:
         """The peer half-closed: nothing more will come, so neither role has a use for the other half."""
-        self._hear_the_end()
+        self.hearing.end()
         self.closed = True
         self._leave("closed")
         transport: Any = self.transport
@@ -231,7 +136,7 @@ class IngestProtocol(Protocol):
         code = classify_tls_failure(reason, handshaking)
         if code and not self.closed:
             self._report(code, "TLS handshake failed" if handshaking else "TLS failed")
-        self._hear_the_end()
+        self.hearing.end()
         self.closed = True
         self._leave("closed")
         self.door.watch.discard(self)

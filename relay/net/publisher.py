@@ -190,7 +190,7 @@ class Publisher:
             stream=stream.name,
             encoder=connection.flash_ver,
         )
-        connection.trust()
+        connection.hearing.trust()
         early = connection.rtmp.accept_publish(self._stream_id)
         connection.flush()
         connection.take(early, door.clock.seconds())

@@ -7,7 +7,8 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 
 from relay.decisions import Allow, Decision, Deny
 from relay.events import FeedEnded, FeedStarted, PublishRefused
-from relay.net.ingest import BATCH, LINGER_S, SLICE
+from relay.net.hearing import BATCH, QUICK_BYTES, SLICE, WHOLE
+from relay.net.ingest import LINGER_S
 from relay.rtmp.events import ConnectRejected, PublishAccepted
 from relay.stream.feeds import FeedState
 from tests.helpers.peers import Caller, call, encoder
@@ -87,6 +88,22 @@ class WorkTests(IngestTestCase):
         connection.rtmp.receive_data = parse
         end.transport.write(C0C1)
         await until(lambda: len(end.received) == 3073, "S0 S1 S2")
+
+    async def test_an_encoder_that_was_slow_once_is_soon_read_whole_again(self) -> None:
+        self.open(parse_ms_per_turn=2)
+        await encoder(self.port, "primary")
+        connection = self.made[-1]
+        hearing = connection.hearing
+        assert hearing._slice == WHOLE
+        connection.rtmp.receive_data = lambda data, now: self.clock.advance(0.003) or []
+        connection.dataReceived(bytes(100))
+        assert hearing._slice == SLICE
+        self.clock.advance(0.004)
+
+        connection.rtmp.receive_data = lambda data, now: []
+        for _ in range(QUICK_BYTES // 10_000 + 1):
+            connection.dataReceived(bytes(10_000))
+        assert hearing._slice == WHOLE
 
     async def many(self, count: int) -> tuple[Any, list[int]]:
         """An encoder that says *count* tiny messages at once, each of which takes half a millisecond to act on."""
