@@ -312,6 +312,37 @@ def test_124_a_blast_of_media_holds_nobody_up(server: Server) -> None:
     link.close()
 
 
+def test_016_tiny_chunks_and_messages_delay_nobody(server: Server) -> None:
+    def headers(kind: int, length: int) -> bytes:
+        return b"".join(wire.header(csid, kind, length, msid=1) + b"x" for csid in (4, 5))
+
+    strange = wire.handshake() + wire.set_chunk_size(1) + headers(wire.AUDIO, 30_000) + b"\xc4x\xc5x" * 16_000
+    dust = wire.header(4, wire.AUDIO, 3, timestamp=100, msid=1) + b"\xaf\x01a" + b"\xc4\xaf\x01b" * 15_000
+    server.witness.check()
+    late_before, server.witness.late_by = server.witness.late_by, 0.0
+
+    def knock(number: int) -> None:
+        for turn in range(5):
+            link = SocketLink(server.address, source_address(40_000 + number * 10 + turn))
+            link.send(strange)
+            link.rest(0.1)
+            link.close()
+
+    encoder = live(server, server.next_index())
+    with ThreadPoolExecutor(4) as pool:
+        knocking = [pool.submit(knock, number) for number in range(4)]
+        for _ in range(4):
+            encoder.send(dust)
+            encoder.rest(0.3)
+        for one in knocking:
+            one.result()
+    encoder.close()
+
+    assert server.witness.check() == ""
+    late, server.witness.late_by = server.witness.late_by, max(late_before, server.witness.late_by)
+    assert late < 3, f"a good player's picture came {late:.2f} s late"
+
+
 # --- slow players --------------------------------------------------------------------------------------------------
 
 
