@@ -7,7 +7,7 @@ disks, viewers and restarts do.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from twisted.application.service import IService, Service
 from twisted.internet.task import LoopingCall
@@ -26,11 +26,12 @@ from relay.api import (
 )
 
 from .access import Access
-from .options import MAX_KEPT, MAX_WAITERS, MIB, HlsOptions
+from .options import CLEAN_S, MAX_KEPT, MAX_WAITERS, MIB, HlsOptions
 from .packager import Packager, Packing
 from .plan import IN_FMP4, IN_TS
 from .programme import Programme, State
 from .resource import HlsResource
+from .shelf import Harvest, Shelf, Store
 
 __all__ = ["HlsPlugin"]
 
@@ -49,6 +50,13 @@ class HlsPlugin:
         self._packagers: dict[str, Packager] = {}
         is_fmp4 = config.container == "fmp4"
         self._packing = Packing(codecs=IN_FMP4 if is_fmp4 else IN_TS, muxer=Fmp4Muxer if is_fmp4 else TsMuxer)
+        self.store: Store | None = None
+        self._above: dict[str, int] = {}
+        self._settled = config.directory is None
+        self._cleaned = 0.0
+        if config.directory is not None:
+            min_free = config.min_free_mb * MIB
+            self.store = Store(config.directory, context.clock, time.time, context.log, min_free=min_free)
         self.access = Access(context.authorize_play, context.clock, valid_s=config.access_s)
 
     # Hooks.
@@ -56,14 +64,23 @@ class HlsPlugin:
     @hookimpl
     def open_sinks(self, stream: StreamInfo) -> Iterable[Sink]:
         """Go on with the stream's programme, or begin one."""
-        programme = self._programmes.get(stream.name)
-        if programme is None:
-            programme = Programme(stream.name, self._options, self._context.clock, time.time, waiters=MAX_WAITERS)
-            self._programmes[stream.name] = programme
+        programme = self._programmes.get(stream.name) or self._new_programme(stream.name)
         programme.begin()
         packager = Packager(programme, self._packing, on_closed=self._closed)
         self._packagers[stream.name] = packager
         return [packager]
+
+    def _new_programme(self, name: str) -> Programme:
+        programme = Programme(name, self._options, self._context.clock, time.time, waiters=MAX_WAITERS)
+        programme.stay_above(self._above.get(name, 0))
+        programme.settled = lambda: self._settled
+        programme.open_shelf = self._open_shelf
+        self._programmes[name] = programme
+        return programme
+
+    def _open_shelf(self, programme: Programme) -> Shelf | None:
+        store = self.store
+        return None if store is None else Shelf(store, programme.name, store.new_event())
 
     @hookimpl
     def http_resources(self) -> Mapping[str, IResource]:
@@ -73,7 +90,7 @@ class HlsPlugin:
     @hookimpl
     def services(self) -> Iterable[IService]:
         """Look after what is old."""
-        return [Housekeeping(self._context, self.tick)]
+        return [Housekeeping(self._context, self.begin, self.tick)]
 
     @hookimpl
     def on_event(self, event: Event) -> None:
@@ -82,6 +99,34 @@ class HlsPlugin:
             packager = self._packagers.get(event.stream)
             if packager is not None:
                 packager.cut_from(event.cut_ms, replay=event.how == "fast")
+
+    # What an earlier run left.
+
+    def begin(self) -> None:
+        """The relay starts: look at the disk, in its own thread."""
+        if self.store is not None:
+            self.store.harvest(self._options.keep_s).addCallbacks(self._harvested, self._no_store)
+
+    def _harvested(self, harvest: Harvest) -> None:
+        store = self.store
+        assert store is not None  # noqa: S101 - it was asked
+        self._above = harvest.above
+        for name, number in harvest.above.items():
+            if name in self._programmes:
+                self._programmes[name].stay_above(number)
+        for found in harvest.going_on:
+            programme = self._programmes.get(found.stream) or self._new_programme(found.stream)
+            shelf = Shelf(store, found.stream, found.event, found.journal.records)
+            shelf.set_index(found.journal.index, found.journal.target_duration)
+            if not programme.restore(found, shelf):
+                shelf.end("over")
+        self._settled = True
+
+    def _no_store(self, failure: Failure) -> None:
+        assert self.store is not None  # noqa: S101 - it was asked
+        self.store.complain("use", failure)
+        self.store = None
+        self._settled = True
 
     # What is served.
 
@@ -97,6 +142,8 @@ class HlsPlugin:
         name = packager.programme.name
         if self._packagers.get(name) is packager:
             del self._packagers[name]
+        if self.store is not None:
+            packager.flushed = self.store.flushed()
         if packager.odd:
             self._context.log.warn(
                 "stream {stream}: frames left out of HLS: {odd}", stream=name, odd=dict(packager.odd)
@@ -115,6 +162,10 @@ class HlsPlugin:
             held -= programme.size
             programme.forget()
             del self._programmes[programme.name]
+        now = self._context.clock.seconds()
+        if self.store is not None and self._options.keep_days and now - self._cleaned >= CLEAN_S:
+            self._cleaned = now
+            self.store.clean(self._options.keep_days).addErrback(lambda f: self._context.log.failure("cleaning", f))
 
     @property
     def _memory(self) -> int:
@@ -124,20 +175,22 @@ class HlsPlugin:
 class Housekeeping(Service):
     """Calls a function every second, whatever it raises."""
 
-    def __init__(self, context: Context, tick: object) -> None:
+    def __init__(self, context: Context, begin: Callable[[], None], tick: Callable[[], None]) -> None:
         self._context = context
+        self._begin = begin
         self._loop = LoopingCall(self._call)
         self._loop.clock = context.clock
         self._tick = tick
 
     def _call(self) -> None:
         try:
-            self._tick()  # type: ignore[operator]
+            self._tick()
         except Exception:  # a loop that raises stops for ever, and says nothing
             self._context.log.failure("looking after HLS failed")
 
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
+        self._begin()
         self._loop.start(TICK_S, now=False)
 
     def stopService(self) -> None:

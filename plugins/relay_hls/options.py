@@ -5,6 +5,7 @@ The rule it guards: whatever an encoder sends and however many viewers ask, what
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -33,6 +34,12 @@ MAX_RENDITIONS = 16
 """Playlists of one stream; what an encoder sends beyond so many tracks is left out."""
 MAX_KEPT = 100
 """Programmes that ended or were lost and are still served; then the oldest is forgotten before its time."""
+HOT_MS = 30_000
+"""What is on disk stays in memory as well for so long, and for six target durations: most viewers are there."""
+CLEAN_S = 3_600.0
+"""Old recordings are looked for so often."""
+HARVEST_MS = 5_000
+"""A stream that is there before the disk has said what it has waits so long for it, before it begins a new list."""
 HOLD_S = 10.0
 """A player that asks for a stream that has just started waits this long for its first segment."""
 
@@ -48,7 +55,7 @@ class HlsOptions(ConfigModel):
     """Length of a part of low-latency HLS; players are about four parts behind. 0: no low-latency HLS, whole segments
     only, players are about three segments behind."""
     window_s: int = Field(default=60, ge=10, le=86_400)
-    """How far back a viewer can go in the live playlist."""
+    """How far back a viewer can go in the live playlist. More than some minutes need `directory`."""
     memory_mb: int = Field(default=128, ge=16, le=65_536)
     """Segments of one stream in memory. When they need more, the live window is cut short."""
     keep_s: int = Field(default=600, ge=0, le=86_400)
@@ -57,6 +64,14 @@ class HlsOptions(ConfigModel):
     access_s: int = Field(default=43_200, ge=60, le=604_800)
     """How long the address is good that a viewer of a protected stream gets for their key: as long as the longest
     show."""
+
+    directory: Path | None = None
+    """Keep every segment on disk as well: for a long `window_s`, for going on in the same playlist after a restart, and
+    to play what ended as a recording."""
+    keep_days: int = Field(default=7, ge=0, le=3_650)
+    """Recordings in `directory` are deleted after so many days. 0: never."""
+    min_free_mb: int = Field(default=1_024, ge=0, le=1_000_000_000)
+    """Nothing is written to `directory` while its disk has less room than this."""
 
     @model_validator(mode="after")
     def _check_window(self) -> HlsOptions:

@@ -7,14 +7,14 @@ frame is in no playlist, because browsers would wait for it for ever.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from relay.api import PLANNED_ENDS, Codec, MediaKind, MuxError, Packet, Role, Track, TrackSet
 
 from .cutting import Cutter
 from .line import Line, interval_of
-from .options import LEARN_BYTES, LEARN_MS, MIB
+from .options import HARVEST_MS, LEARN_BYTES, LEARN_MS, MIB
 from .plan import Planned, plan
 from .programme import Output, Programme
 from .segments import Muxer
@@ -34,13 +34,19 @@ class Packing:
 
 
 class Packager:
-    """Receives one stream. Attribute *odd*: packets left out, by reason."""
+    """Receives one stream.
+
+    Attributes:
+        odd: packets left out, by reason.
+        flushed: after the end, what fires when the disk has everything.
+    """
 
     def __init__(self, programme: Programme, packing: Packing, *, on_closed: Callable[[Packager], None]) -> None:
         self.programme = programme
         self.odd: Counter[str] = Counter()
         self._packing = packing
         self._on_closed = on_closed
+        self.flushed: Awaitable[None] | None = None
         self._reason = ""
         self._closed = False
         self._tracks = TrackSet()
@@ -94,10 +100,10 @@ class Packager:
         """Note why the stream ends."""
         self._reason = reason
 
-    def close(self) -> None:
-        """The stream is over, or somebody detached us."""
+    def close(self) -> Awaitable[None] | None:
+        """The stream is over, or somebody detached us. Fires when the disk has everything."""
         if self._closed:
-            return
+            return self.flushed
         self._closed = True
         if self._learned:
             self._conclude()
@@ -108,6 +114,7 @@ class Packager:
         else:
             self.programme.lose()
         self._on_closed(self)
+        return self.flushed
 
     def cut_from(self, dts: int, *, replay: bool) -> None:
         """Another encoder is on air from stream time *dts* on; with *replay* it starts with what was shown before."""
@@ -123,9 +130,9 @@ class Packager:
         learned.append(packet)
         self._learned_bytes += len(packet.body)
         if (
-            packet.dts - learned[0].dts >= LEARN_MS
-            or self._learned_bytes >= LEARN_BYTES
-            or (len(learned) % ENOUGH_FRAMES == 0 and self._knows_enough(learned))
+            self._learned_bytes >= LEARN_BYTES
+            or packet.dts - learned[0].dts >= (LEARN_MS if self.programme.settled() else HARVEST_MS)
+            or (self.programme.settled() and len(learned) % ENOUGH_FRAMES == 0 and self._knows_enough(learned))
         ):
             self._conclude()
 

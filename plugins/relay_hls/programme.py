@@ -17,12 +17,15 @@ from twisted.internet.interfaces import IReactorTime
 from relay.api import MediaKind, Track, audio_facts, codec_string, video_facts
 
 from .cutting import Cutter
-from .options import LONGEST_FIRST_MS, MIB, HlsOptions
+from .journal import Record
+from .journal import renditions as renditions_of
+from .options import HOT_MS, LONGEST_FIRST_MS, MIB, HlsOptions
 from .plan import Planned
-from .playlists import Alternative, Picture, Terms, Variant
+from .playlists import Alternative, Picture, Terms, Variant, multivariant_playlist
 from .reload import Waiters
 from .rendition import FMP4, TS, Form, Place, Rendition
-from .segments import File, Segment
+from .segments import File, Segment, on_disk
+from .shelf import Found, Shelf
 
 COUNT_FROM = 1_577_836_800
 """2020-01-01: sequence numbers start at the seconds since then, so they are higher after every restart, and fit the
@@ -104,6 +107,10 @@ class Programme:
             self.form = Form(extension=self.form.extension, content_type=self.form.content_type, parts=False)
         self._clock = clock
         self._wall_clock = wall_clock
+        self.open_shelf: Callable[[Programme], Shelf | None] = lambda programme: None
+        self.settled: Callable[[], bool] = lambda: True
+        self.shelf: Shelf | None = None
+        self._index = ""
         self._epoch = f"{int(wall_clock()):x}{secrets.token_hex(2)}"
         self._first = max(int(wall_clock()) - COUNT_FROM, 0)
         self._discontinuity = self._first % DISCONTINUITIES
@@ -136,6 +143,8 @@ class Programme:
 
     def lose(self) -> None:
         """The stream is gone, and may come back."""
+        if self.shelf is not None:
+            self.shelf.end("lost")
         self._become(State.LOST)
         self.ready.changed()
 
@@ -143,14 +152,21 @@ class Programme:
         """The stream ended as planned."""
         for rendition in self._renditions.values():
             rendition.end()
+        self._put_away()
         self._become(State.OVER)
         self.ready.changed()
 
     def forget(self) -> None:
         """Nobody will ask for it any more, and who waits is told."""
+        self._put_away()
         for rendition in self.renditions():
             rendition.over = True
             rendition.changed()
+
+    def _put_away(self) -> None:
+        shelf, self.shelf = self.shelf, None
+        if shelf is not None:
+            shelf.end("over")
 
     def _become(self, state: State) -> None:
         self.state = state
@@ -172,12 +188,18 @@ class Programme:
             place = Place(epoch=self._epoch, number=number, discontinuity=discontinuity)
             window_ms = self.options.window_s * 1000.0
             rendition = Rendition(planned.name, place, self.form, window_ms=window_ms, clock=self._clock)
-            rendition.on_segment = self._segment
-            self._renditions[planned.name] = rendition
+            self._adopt(rendition)
         return Output(planned=planned, rendition=rendition, cutter=cutter)
+
+    def _adopt(self, rendition: Rendition) -> None:
+        rendition.on_segment = self._segment
+        rendition.on_begin = self._begun
+        self._renditions[rendition.name] = rendition
 
     def use(self, outputs: Sequence[Output], part_target_ms: float) -> None:
         """These are on from now; what else there was will not go on."""
+        if self.shelf is None and outputs:
+            self.shelf = self.open_shelf(self)
         self.outputs = list(outputs)
         self.part_target_ms = max(self.part_target_ms, part_target_ms)
         kept = {output.planned.name for output in outputs}
@@ -203,9 +225,51 @@ class Programme:
         if not self.target_duration:
             rounded = math.floor(segment.duration_ms / 1000 + 0.5)
             self.target_duration = max(self.options.segment_s, rounded)
+        if self.shelf is not None:
+            self._store(self.shelf, rendition, segment)
         self._stay_small()
         if self.published:
             self.ready.changed()
+
+    def _begun(self, rendition: Rendition, segment: Segment) -> None:
+        """A segment begins, and viewers may see its parts."""
+        if self.shelf is not None:
+            self.shelf.begin(segment.number, rendition.discontinuities)
+
+    def _store(self, shelf: Shelf, rendition: Rendition, segment: Segment) -> None:
+        def stored() -> None:
+            segment.event = shelf.event
+            rendition.cool(max(HOT_MS, 6_000 * self.target_duration))
+
+        shelf.add(rendition.name, segment, stored)
+        if self.published:
+            shelf.set_index(multivariant_playlist(*self.variants()), self.target_duration)
+
+    # After a restart.
+
+    def stay_above(self, number: int) -> None:
+        """Begin with this number at least."""
+        if not self._renditions:
+            self._first = max(self._first, number)
+
+    def restore(self, found: Found, shelf: Shelf) -> bool:
+        """Go on where an earlier run stopped; False when it is too late for that."""
+        if self._renditions:
+            return False
+        known = found.journal
+        self.target_duration = known.target_duration or self.options.segment_s
+        for name, records in renditions_of(known.records).items():
+            listed = _listed(records, self.options.window_s * 1000.0, found.event, self.form)
+            place = Place(epoch=self._epoch, number=listed[-1].number + 1, discontinuity=known.discontinuity)
+            rendition = Rendition(name, place, self.form, window_ms=self.options.window_s * 1000.0, clock=self._clock)
+            rendition.restore(listed, known.discontinuity)
+            self._adopt(rendition)
+            self.timeline.reached(listed[-1].at_ms + listed[-1].duration_ms)
+        self.shelf = shelf
+        self._index = known.index
+        if self.state is State.NEW:
+            self._become(State.LOST)
+        return True
 
     def _stay_small(self) -> None:
         limit = self.options.memory_mb * MIB
@@ -229,7 +293,14 @@ class Programme:
     @property
     def shown(self) -> bool:
         """Whether there is a playlist to give out, the last one's included."""
-        return self.published or bool(self._before)
+        return self.published or bool(self._before) or bool(self._index)
+
+    def index(self, prefix: str = "") -> str:
+        """Return the multivariant playlist, whose addresses begin with *prefix*: at first what an earlier run left."""
+        if self.outputs or not self._index:
+            return multivariant_playlist(*self.variants(prefix))
+        lines = (line if line.startswith("#") else prefix + line for line in self._index.splitlines())
+        return "\n".join(lines).replace('URI="', f'URI="{prefix}') + "\n"
 
     def playlist(self, name: str) -> tuple[Rendition, Terms] | None:
         """Return a rendition by its name, once it can be shown."""
@@ -283,6 +354,36 @@ class Programme:
             for group, members in (groups or {"": []}).items()
         ]
         return variants, [one for group, members in groups.items() for one in _alternatives(prefix, group, members)]
+
+
+def _listed(records: Sequence[Record], window_ms: float, event: str, form: Form) -> list[Segment]:
+    """Return the newest records without a gap, as far back as the window goes."""
+    listed: list[Segment] = []
+    inits: dict[str, File] = {}
+    length = 0.0
+    for record in reversed(records):
+        if length >= window_ms or (listed and record.number != listed[-1].number - 1):
+            break
+        init = None
+        if record.init:
+            made = File(name=record.init, content_type=b"video/mp4", pieces=(), event=event)
+            init = inits.setdefault(record.init, made)
+        segment = Segment(
+            number=record.number,
+            name=record.name,
+            init=init,
+            discontinuity=record.discontinuity,
+            at_ms=record.at_ms,
+            start_ms=0.0,
+            duration_ms=record.duration_ms,
+            size=record.size,
+            independent=record.independent,
+            event=event,
+        )
+        segment.file = on_disk(segment, form.content_type, event)
+        listed.append(segment)
+        length += record.duration_ms
+    return listed[::-1]
 
 
 def _variant(prefix: str, output: Output, group: str, sounds: Sequence[Output]) -> Variant:

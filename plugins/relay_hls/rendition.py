@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import gzip
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from twisted.internet.interfaces import IReactorTime
 
 from .options import MAX_WAITERS
 from .reload import Waiters
-from .segments import File, Fragment, Part, Segment, init_name, part_name, segment_name
+from .segments import File, Fragment, Part, Segment, init_name, on_disk, part_name, segment_name
 
 LEAST_LISTED = 3
 """Segments that stay listed whatever the memory limit says: players start three segments back."""
@@ -90,6 +90,7 @@ class Rendition:
         self.peak_bps = 0.0
         self.files: dict[str, File] = {}
         self.on_segment: Callable[[Rendition, Segment], None] = lambda rendition, segment: None
+        self.on_begin: Callable[[Rendition, Segment], None] = lambda rendition, segment: None
         self._place = place
         self._next = place.number
         self._inits = 0
@@ -128,6 +129,7 @@ class Rendition:
         self.open = Segment(
             number=number, name=name, init=self._init, discontinuity=discontinuity, at_ms=at_ms, start_ms=start_ms
         )
+        self.on_begin(self, self.open)
         return self.open
 
     def add(self, fragment: Fragment) -> None:
@@ -143,6 +145,8 @@ class Rendition:
             self.files[name] = file
             self.parts_total += 1
             segment.longest_part_ms = max(segment.longest_part_ms, part.duration_ms)
+        if not segment.parts:
+            segment.independent = part.independent
         segment.parts.append(part)
         segment.duration_ms += part.duration_ms
         segment.size += len(fragment.data)
@@ -234,6 +238,40 @@ class Rendition:
         """The name of the part that comes next, empty when there are no parts or nothing comes."""
         return self.open.hint if self.form.parts and self.open is not None and not self.over else ""
 
+    # On disk.
+
+    def restore(self, listed: Sequence[Segment], discontinuities: int) -> None:
+        """Take over what an earlier run has left on disk."""
+        self.listed.extend(listed)
+        self._listed_ms = sum(segment.duration_ms for segment in listed)
+        self._next = listed[-1].number + 1
+        self.first_discontinuity = discontinuities - sum(segment.discontinuity for segment in listed)
+        for segment in listed:
+            if segment.file is not None:
+                self.files[segment.name] = segment.file
+            if segment.init is not None:
+                self.files[segment.init.name] = segment.init
+        self._changed()
+
+    def cool(self, hot_ms: float) -> None:
+        """Let go of the bytes of what is on disk too, but for the newest."""
+        hot = 0.0
+        for segment in reversed(self.listed):
+            hot += segment.duration_ms
+            if hot > hot_ms and not self._cool(segment):
+                break  # what is before it is cold, or is not on disk yet
+
+    def _cool(self, segment: Segment) -> bool:
+        if not segment.event or segment.file is None or segment.file.event:
+            return False
+        segment.file = self.files[segment.name] = on_disk(segment, self.form.content_type, segment.event)
+        self.size -= segment.size
+        for part in segment.parts:
+            self.files.pop(part.file.name, None)
+        segment.parts = []
+        segment.lines.pop(True, None)
+        return True
+
     # Leaving.
 
     def clear(self) -> None:
@@ -245,6 +283,8 @@ class Rendition:
         """Give up the oldest segment that can be spared for want of memory; False when none can."""
         if self._left:
             self._drop()
+        elif any(self._cool(segment) for segment in self.listed):
+            pass
         elif len(self.listed) > LEAST_LISTED:
             self._unlist()
             self._drop()
@@ -271,8 +311,9 @@ class Rendition:
     def _drop(self) -> None:
         segment = self._left.popleft()
         self._left_ms -= segment.duration_ms
-        self.files.pop(segment.name, None)
-        self.size -= segment.size
+        file = self.files.pop(segment.name, None)
+        if file is not None and not file.event:
+            self.size -= segment.size
         init = segment.init
         held = (*self._left, *self.listed) if init is not None and init is not self._init else ()
         if held and all(other.init is not init for other in held):

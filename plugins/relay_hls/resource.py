@@ -7,7 +7,7 @@ a playlist that is about to come.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
@@ -21,15 +21,19 @@ from twisted.web.server import NOT_DONE_YET
 from relay.api import Allow, Decision, Deny, Secret, is_public_name
 
 from .access import TOKEN_MARK, Access
+from .files import EVENT_NAME, MEDIA_NAME, PLAYLIST_NAME
 from .options import HOLD_S
-from .playlists import Terms, media_playlist, multivariant_playlist
+from .playlists import Terms, media_playlist
 from .programme import Programme, State
 from .reload import BadDirectiveError, Directives, Waiters, must_wait, read_directives
-from .rendition import Rendition, Text
+from .rendition import FMP4, TS, Rendition, Text
 from .segments import File
 from .serving import cut, read_range, refuse, send, set_header
+from .shelf import LAST, BusyError, Store
 
 INDEX = "index.m3u8"
+EVENT_MARK = "@"
+"""What a recording's directory begins with; no stream name may hold it."""
 PLAYLIST_TYPE = b"application/vnd.apple.mpegurl"
 MAX_QUERY = 2_048
 """Bytes of a query that are looked at; a signed token is below 1 KiB."""
@@ -54,6 +58,11 @@ class House(Protocol):
 
     access: Access
 
+    @property
+    def store(self) -> Store | None:
+        """The disk, if there is one."""
+        ...
+
     def programme(self, name: str) -> Programme | None:
         """Return a stream's programme, if it has one."""
         ...
@@ -70,6 +79,7 @@ class Address:
     stream: str
     token: str
     file: str
+    event: str = ""
 
 
 def read_address(segments: list[bytes]) -> Address | None:
@@ -81,9 +91,10 @@ def read_address(segments: list[bytes]) -> Address | None:
     if len(names) < 2:
         return None
     *stream, file = names
-    token = stream.pop() if stream[-1].startswith(TOKEN_MARK) else ""
+    event = stream.pop()[1:] if len(stream) > 1 and stream[-1].startswith(EVENT_MARK) else ""
+    token = stream.pop() if len(stream) > 1 and stream[-1].startswith(TOKEN_MARK) else ""
     name = "/".join(stream)
-    return Address(name, token, file) if file and is_public_name(name) else None
+    return Address(name, token, file, event) if file and is_public_name(name) else None
 
 
 class HlsResource(Resource):
@@ -200,6 +211,9 @@ class Visit:
         """Answer; *prefix* is what leads to the addresses of a protected stream."""
         if self._gone:
             return
+        if self._address.event:
+            self._recording(prefix)
+            return
         programme = self._house.programme(self._address.stream)
         if programme is None:
             refuse(self._request, 404, "stream.unknown", "No stream of this name is live.")
@@ -214,6 +228,53 @@ class Visit:
             self._playlist(programme, name.removesuffix(".m3u8"))
         else:
             self._file(programme, name)
+
+    def _recording(self, prefix: str) -> None:
+        """Give a file of an event that is over."""
+        event, name = self._address.event, self._address.file
+        if prefix:
+            self._redirect(f"../{prefix}{EVENT_MARK}{event}/{name}")
+            return
+        is_playlist = bool(PLAYLIST_NAME.fullmatch(name))
+        known = event == LAST or EVENT_NAME.fullmatch(event)
+        if not known or not (is_playlist or MEDIA_NAME.fullmatch(name)):
+            refuse(self._request, 404, "path.unknown")
+            return
+
+        def give(data: bytes) -> None:
+            if is_playlist:
+                text = Text(data)
+                self._send_text(text.plain, text.pack, 5 if event == LAST else 3_600)
+            else:
+                kind = {"m4s": FMP4.content_type, "ts": TS.content_type}.get(name.rpartition(".")[2], b"video/mp4")
+                self._cache(86_400, b", immutable")
+                self._send_media([data], len(data), kind)
+
+        self._read(event, name, give)
+
+    def _read(self, event: str, name: str, give: Callable[[bytes], None]) -> None:
+        """Read a file of an event in a thread, and go on with it."""
+        store = self._house.store
+        try:
+            reading = None if store is None else store.read(self._address.stream, event, name)
+        except BusyError:
+            refuse(self._request, 503, "disk.busy", retry_s=1)
+            return
+        if reading is None:
+            refuse(self._request, 404, "segment.unknown")
+            return
+
+        def gone(_: object) -> None:
+            self._gone = True
+
+        def missing(failure: Failure) -> None:
+            failure.trap(OSError)
+            if not self._gone:
+                refuse(self._request, 404, "segment.unknown")
+
+        self._request.notifyFinish().addErrback(gone)
+        reading.addCallbacks(lambda data: None if self._gone else give(data), missing)
+        reading.addErrback(self._failed)
 
     def _redirect(self, place: str) -> None:
         self._request.setResponseCode(302)
@@ -236,7 +297,7 @@ class Visit:
         if not programme.shown:
             refuse(self._request, 404, "stream.not_ready", "The stream has no segment yet.", retry_s=1)
             return
-        text = Text(multivariant_playlist(*programme.variants(prefix)).encode())
+        text = Text(programme.index(prefix).encode())
         self._send_text(text.plain, text.pack, max(programme.terms.target_duration // 2, 1))
 
     def _playlist(self, programme: Programme, name: str) -> None:
@@ -331,26 +392,34 @@ class Visit:
         send(request, [body], len(body))
 
     def _give_file(self, programme: Programme, file: File) -> None:
+        def give(pieces: Sequence[bytes], size: int) -> None:
+            self._cache(2 * programme.options.window_s, b", immutable")
+            programme.bytes_sent += self._send_media(pieces, size, file.content_type)
+
+        if file.event:
+            self._read(file.event, file.name, lambda data: give([data], len(data)))
+        else:
+            give(file.pieces, file.size)
+
+    def _send_media(self, pieces: Sequence[bytes], size: int, content_type: bytes) -> int:
+        """Send media, or the range of it that is asked for; return how much."""
         request = self._request
-        set_header(request, b"Content-Type", file.content_type)
+        set_header(request, b"Content-Type", content_type)
         set_header(request, b"Accept-Ranges", b"bytes")
-        self._cache(2 * programme.options.window_s, b", immutable")
-        size = file.size
         try:
             wanted = read_range(request.getHeader(b"range"), size)
         except ValueError:
             set_header(request, b"Content-Range", b"bytes */%d" % size)
             refuse(request, 416, "range.bad")
-            return
+            return 0
         if wanted is None:
-            programme.bytes_sent += size
-            send(request, file.pieces, size)
-            return
+            send(request, pieces, size)
+            return size
         first, last = wanted
         request.setResponseCode(206)
         set_header(request, b"Content-Range", b"bytes %d-%d/%d" % (first, last, size))
-        programme.bytes_sent += last - first + 1
-        send(request, cut(file.pieces, first, last), last - first + 1)
+        send(request, cut(pieces, first, last), last - first + 1)
+        return last - first + 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,12 +41,15 @@ class File:
     name: str
     content_type: bytes
     pieces: Sequence[bytes]
-    """Its bytes, in order; never joined, because a segment and its parts share them."""
+    """Its bytes, in order; never joined, because a segment and its parts share them. None when it is on disk only."""
+    event: str = ""
+    """Where it is on disk, if it is there only."""
+    disk_size: int = 0
 
     @property
     def size(self) -> int:
         """Bytes in all."""
-        return sum(map(len, self.pieces))
+        return self.disk_size or sum(map(len, self.pieces))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,17 +80,21 @@ class Segment:
     duration_ms: float = 0.0
     longest_part_ms: float = 0.0
     size: int = 0
+    independent: bool = False
+    """It can be decoded without what was before."""
+    event: str = ""
+    """Where it is on disk too, once it is."""
     lines: dict[bool, str] = field(default_factory=dict)
-
-    @property
-    def independent(self) -> bool:
-        """Whether it can be decoded without what was before."""
-        return bool(self.parts) and self.parts[0].independent
 
     @property
     def hint(self) -> str:
         """The name of the part that grows now."""
         return part_name(self.name, len(self.parts))
+
+
+def on_disk(segment: Segment, content_type: bytes, event: str) -> File:
+    """Return a segment as something that is on disk only."""
+    return File(name=segment.name, content_type=content_type, pieces=(), event=event, disk_size=segment.size)
 
 
 def segment_name(epoch: str, rendition: str, number: int, extension: str) -> str:

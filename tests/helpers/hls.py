@@ -59,6 +59,14 @@ class Stage:
         self.site = site_of(self.clock, resources=self.host.http_resources())
         self.sink: Any = None
         self.now_ms = 0
+        self.services = self.host.services()
+        for service in self.services:
+            service.startService()
+
+    def stop(self) -> None:
+        """The relay stops."""
+        for service in self.services:
+            service.stopService()
 
     # The encoder.
 
