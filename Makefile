@@ -41,7 +41,7 @@ run: $(VENV)/.installed ## start the relay here, with the built-in configuration
 	    '  Look at it:   curl http://127.0.0.1:8080/api/v1/streams' '  Stop it:      Ctrl-C' ''
 	@exec $(BIN)/rtmp-relay run $(ARGS)
 
-demo: $(VENV)/.installed-ffmpeg ## start the relay and a synthetic encoder (no camera needed)
+demo: $(VENV)/.installed-ffmpeg ## start the relay, two test encoders, two fake platforms; shows failover
 	@exec $(BIN)/python -m relay.demo $(ARGS)
 
 test: $(VENV)/.installed-dev ## run every test

@@ -490,10 +490,11 @@ WORDS = {
 
 def page(found: dict[str, dict[str, Any]], command: str) -> str:
     """The page with the figures."""
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
     lines = [
         "# Promises about destinations, measured at the destinations",
         "",
-        f"Made by `{command}` on {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, Python {machine.python_version()}.",
+        f"Made by `{command}` on {today}, {os.cpu_count()} cores, Python {machine.python_version()}.",
         "Real sockets; a relay process, encoders and fake platforms side by side. Other programs used the machine too.",
         "",
         "| promise | runs | not kept |",

@@ -21,7 +21,7 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.scripts import twistd
 
-from relay import __version__, checking, remote
+from relay import __version__, checking, demo, fakeplatform, remote
 from relay.config import CORE_TABLES, Config
 from relay.config_file import ConfigFileError, ConfigModel
 from relay.errors import PluginError, RelayError
@@ -61,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=check_config)
 
     checking.add_check(commands)
+    fakeplatform.add_command(commands)
+    demo.add_command(commands)
 
     switching = commands.add_parser("switch", help="put a feed of a stream on air, in the relay that runs")
     switching.add_argument("stream", metavar="STREAM", help="public name of the stream")

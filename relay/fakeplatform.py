@@ -1,6 +1,6 @@
-"""``python -m relay.fakeplatform``: a fake platform as a program, for rehearsals and demonstrations.
+"""``rtmp-relay fake-platform``: a fake platform as a program, for rehearsals and demonstrations.
 
-    python -m relay.fakeplatform --listen rtmp://127.0.0.1:19350 --manners twitch --fault stall@10
+    rtmp-relay fake-platform --listen rtmp://127.0.0.1:19350 --manners twitch --fault stall@10
 
 Says in a line each who came, what they sent and how they left. It prints no keys.
 """
@@ -34,7 +34,22 @@ REPORT_S = 5.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one platform until Ctrl-C."""
-    options = _parser().parse_args(arguments)
+    parser = argparse.ArgumentParser(prog="python -m relay.fakeplatform", **_ABOUT)
+    add_options(parser)
+    return run(parser.parse_args(arguments))
+
+
+def add_command(commands: Any) -> None:
+    """Add the command to the parser of `rtmp-relay`."""
+    parser = commands.add_parser(
+        "fake-platform", help="run a destination for rehearsals, with faults on order", **_ABOUT
+    )
+    add_options(parser)
+    parser.set_defaults(command=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run one platform until Ctrl-C."""
     from twisted.internet import reactor  # noqa: TID251 - this is a program
 
     use_monotonic_time(reactor)
@@ -56,21 +71,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return OK
 
 
-def _parser() -> argparse.ArgumentParser:
-    faults = "\n".join(f"  {kind.form(name):<36}{kind.about}" for name, kind in FAULTS.items())
-    parser = argparse.ArgumentParser(
-        prog="python -m relay.fakeplatform",
-        description="A fake RTMP(S) destination with the manners, and the faults, of real ones.",
-        epilog=f"faults (add @SECONDS to those of a running publish):\n{faults}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+_FAULTS = "\n".join(f"  {kind.form(name):<36}{kind.about}" for name, kind in FAULTS.items())
+_ABOUT: dict[str, Any] = {
+    "description": "A fake RTMP(S) destination with the manners, and the faults, of real ones.",
+    "epilog": f"faults (add @SECONDS to those of a running publish):\n{_FAULTS}",
+    "formatter_class": argparse.RawDescriptionHelpFormatter,
+}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what a platform can be told."""
     parser.add_argument("--listen", default="rtmp://127.0.0.1:19350", metavar="URL", help="rtmp[s]://HOST:PORT[/APP]")
     parser.add_argument("--manners", choices=sorted(MANNERS), default="generic")
     parser.add_argument("--fault", action="append", default=[], metavar="FAULT", help="may be given several times")
     parser.add_argument("--key-env", metavar="NAME", help="know only the key in this environment variable")
     parser.add_argument("--key-file", type=Path, metavar="FILE", help="know only the keys in this file, one a line")
     parser.add_argument("--ca-dir", type=Path, metavar="DIR", help="rtmps: make the CA and certificates here (ca.pem)")
-    return parser
 
 
 def _platform(options: argparse.Namespace, reactor: Any) -> tuple[FakePlatform, str, int]:

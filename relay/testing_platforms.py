@@ -8,7 +8,7 @@
     platform.sessions[-1].media             # what came
     await platform.stop()
 
-`python -m relay.fakeplatform` runs one as a program. The manners are what the vendors' documents and other people's
+`rtmp-relay fake-platform` runs one as a program. The manners are what the vendors' documents and other people's
 packet captures say, exaggerated where that makes a mistake visible.
 """
 
