@@ -92,7 +92,7 @@ def test_the_promised_make_targets_exist() -> None:
 
 
 def test_the_example_plugin_of_the_documentation_is_a_plugin() -> None:
-    [code] = blocks(ROOT / "docs" / "plugins.md", "python")
+    code, *_ = blocks(ROOT / "docs" / "plugins.md", "python")  # what follows are excerpts
     names: dict[str, object] = {}
     exec(compile(code, "docs/plugins.md", "exec"), names)
     installed = {"example": [plugin_from_class("example", names["ExamplePlugin"])]}
