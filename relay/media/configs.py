@@ -60,7 +60,10 @@ def repair(codec: Codec, record: bytes) -> bytes | None:
     """Make a record from one that came as Annex B parameter sets; None when that is not what is wrong with it."""
     if not record.startswith((nal.START_CODE, nal.START_CODE[1:])):
         return None
-    return from_units(codec, nal.split_annexb(record))
+    try:
+        return from_units(codec, nal.split_annexb(record))
+    except MediaError:
+        return None
 
 
 def from_units(codec: Codec, units: list[bytes]) -> bytes | None:

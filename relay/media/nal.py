@@ -55,14 +55,16 @@ def is_annexb(payload: bytes, offset: int = 0) -> bool:
 def split_annexb(data: bytes) -> list[bytes]:
     """Return the NAL units between start codes, without trailing zero bytes (H.264 B.1)."""
     nals = []
+    seen = 0  # empty ones included, of which 8 MiB hold millions
     start = data.find(b"\x00\x00\x01")
     while start >= 0:
+        seen += 1
+        if seen > MAX_NALS:
+            raise MediaError("media.bad_nal", f"more than {MAX_NALS} NAL units in one access unit")
         following = data.find(b"\x00\x00\x01", start + 3)
         nal = data[start + 3 : following if following >= 0 else len(data)].rstrip(b"\x00")
         if nal:
             nals.append(nal)
-        if len(nals) > MAX_NALS:
-            raise MediaError("media.bad_nal", f"more than {MAX_NALS} NAL units in one access unit")
         start = following
     return nals
 

@@ -162,9 +162,20 @@ def bodies() -> tuple[tuple[int, bytes], ...]:
 
 FOURCCS = (b"avc1", b"hvc1", b"av01", b"vp09", b"vp08", b"vvc1", b"Opus", b"mp4a", b"fLaC", b"ac-3", b"ec-3", b".mp3")
 
+ENDLESS = (
+    *(b"\0\0\0\1\x67", b"\0\0\1", b"\0\0\0\0", b"\0\0\0\2\x26\1", b"\x12\0", b"\x0a\x80", b"\x02\0\0\0\x07"),
+    *(b"\0\0\7", b"\1\0\0\1x", b"avc1\1\0\0\1x", b"\xff\xf1\x50\x80\0\xff\xfc", b"\x20\xff\xff\0\0", b"\xff", b"\x80"),
+)
+"""Parts of which a message may hold as many as it likes."""
+
 
 def body(dice: Random) -> tuple[int, bytes]:
-    """A media message: a real one that was damaged near its front, or one put together from parts that lie."""
+    """A media message: a real one that was damaged near its front, one without end, or one of parts that lie."""
+    if not dice.randrange(10):
+        head = dice.choice(
+            (b"\x17\0\0\0\0", b"\x17\1\0\0\0", *(bytes([0x90 | n]) + dice.choice(FOURCCS) for n in range(8)))
+        )
+        return dice.choice((8, 9, 9)), head + dice.choice(ENDLESS) * dice.choice((3, 300, 6000))
     if dice.randrange(3):
         kind, data = dice.choice(bodies())
         front = dice.choice((8, 40, 200, len(data)))

@@ -16,7 +16,7 @@ from tests.fuzz.targets import TARGETS
 
 LONG = os.environ.get("RELAY_LONG") == "1"
 LONG_S = float(os.environ.get("FUZZ_S", "20"))
-RUNS = 1500
+RUNS = 1000
 ONLY = os.environ.get("FUZZ_SEED", "")
 
 CRASHERS: dict[str, tuple[int, ...]] = {}

@@ -636,3 +636,11 @@ def test_other_data_passes_untouched(name):
     (packet,) = read(body, 18)
 
     assert (packet.role, packet.body) == (Role.OTHER, body)
+
+
+@pytest.mark.parametrize("head", [b"\x17\0\0\0\0", b"\x90hvc1"], ids=["avc", "hevc"])
+def test_a_sequence_header_of_start_codes_without_end_is_dropped(head: bytes) -> None:
+    demuxer = FlvDemuxer()
+
+    assert demuxer.read(9, 0, head + b"\0\0\0\1\x67" * 5000) is None
+    assert demuxer.odd["media.bad_config"] == 1

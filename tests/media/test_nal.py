@@ -61,3 +61,10 @@ def test_annex_b_takes_short_start_codes_and_trailing_zeros():
 )
 def test_annex_b_is_told_from_a_one_byte_unit(payload, annexb):
     assert nal.is_annexb(payload) is annexb
+
+
+@pytest.mark.parametrize("unit", [b"\x67", b""], ids=["tiny", "empty"])
+def test_start_codes_without_end_are_refused_early(unit: bytes) -> None:
+    assert len(nal.split_annexb((nal.START_CODE + b"\x67") * nal.MAX_NALS)) == nal.MAX_NALS
+    with pytest.raises(MediaError, match=r"media\.bad_nal"):
+        nal.split_annexb((nal.START_CODE + unit) * (nal.MAX_NALS + 1))

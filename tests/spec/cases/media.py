@@ -113,6 +113,7 @@ CASES = [
             ("sps-ones", avcc(b"\x67\x64\x00\x28" + b"\xff" * 200)),
             ("sps-golomb", avcc(b"\x67\x64\x00\x28" + b"\x00\x00\x00\x00\x80" * 20)),
             ("version-0", b"\x17\0\0\0\0" + b"\0" * 40),
+            ("annex-b-without-end", b"\x17\0\0\0\0" + b"\0\0\0\1\x67" * 5000),
         )
     ),
     *(
