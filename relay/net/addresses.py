@@ -16,12 +16,19 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
+    IDelayedCall,
     IHostnameResolver,
     IHostResolution,
     IReactorPluggableNameResolver,
     IResolutionReceiver,
 )
 from zope.interface import implementer
+
+LOOK_UP_S = 5.0
+"""For one look-up (reliability.md case 155). Its thread may hang on; nobody waits for it."""
+
+MAX_ADDRESSES = 16
+"""Addresses of one name that are tried; a name server may say a thousand."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -85,32 +92,46 @@ class _Collector:
 
 @implementer(IHostnameResolver)
 class _CheckedResolver:
-    """Hands out a name's addresses if all of them are permitted, else none."""
+    """Hands out a name's addresses if all of them are permitted, else none; none as well when that takes too long."""
 
-    def __init__(self, resolver: Any, policy: AddressPolicy, on_refused: Callable[[], None]) -> None:
-        self._resolver = resolver
+    def __init__(self, reactor: Any, policy: AddressPolicy | None, on_refused: Callable[[], None]) -> None:
+        self._reactor = reactor
         self._policy = policy
         self._on_refused = on_refused
 
     def resolveHostName(self, resolutionReceiver: Any, hostName: str, portNumber: int = 0, *more: Any) -> Any:
+        limit: IDelayedCall | None = None
+        answered = False
+
         def done(found: list[IAddress]) -> None:
-            if any(not self._policy.permits(_host(address)) for address in found):
+            nonlocal answered
+            if answered:
+                return
+            answered = True
+            if limit is not None and limit.active():
+                limit.cancel()
+            if self._policy is not None and any(not self._policy.permits(_host(address)) for address in found):
                 self._on_refused()
                 found = []
-            for address in found:
+            for address in found[:MAX_ADDRESSES]:
                 resolutionReceiver.addressResolved(address)
             resolutionReceiver.resolutionComplete()
 
-        resolution = self._resolver.resolveHostName(_Collector(done), hostName, portNumber, *more)
+        resolution = self._reactor.nameResolver.resolveHostName(_Collector(done), hostName, portNumber, *more)
         resolutionReceiver.resolutionBegan(resolution)
+        if not answered:
+            limit = self._reactor.callLater(LOOK_UP_S, done, [])
         return resolution
 
 
 @implementer(IReactorPluggableNameResolver)
 class CheckedReactor:
-    """A reactor whose look-ups answer with permitted addresses only; *on_refused* is told when one was not."""
+    """A reactor whose look-ups end in time and answer with permitted addresses; *on_refused* is told when one was not.
 
-    def __init__(self, reactor: Any, policy: AddressPolicy, on_refused: Callable[[], None]) -> None:
+    Without a *policy* every address is permitted.
+    """
+
+    def __init__(self, reactor: Any, policy: AddressPolicy | None, on_refused: Callable[[], None]) -> None:
         self._reactor = reactor
         self._policy = policy
         self._on_refused = on_refused
@@ -118,7 +139,7 @@ class CheckedReactor:
     @property
     def nameResolver(self) -> _CheckedResolver:
         """The reactor's own resolver, behind the check."""
-        return _CheckedResolver(self._reactor.nameResolver, self._policy, self._on_refused)
+        return _CheckedResolver(self._reactor, self._policy, self._on_refused)
 
     def installNameResolver(self, resolver: Any) -> Any:
         """Not for callers of this object."""

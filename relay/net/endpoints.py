@@ -180,7 +180,8 @@ def _plain_endpoint(
     reactor: Any, url: RtmpUrl, timeout_s: float, policy: AddressPolicy | None
 ) -> IStreamClientEndpoint:
     if policy is None:
-        return HostnameEndpoint(reactor, url.host, url.port, timeout=timeout_s)
+        timely = CheckedReactor(reactor, None, lambda: None)
+        return HostnameEndpoint(timely, url.host, url.port, timeout=timeout_s)
     return CheckedEndpoint(reactor, url, timeout_s, policy)
 
 

@@ -75,11 +75,14 @@ def classify(failure: Failure, *, phase: str, tls: bool) -> DestinationError:
 
 
 def early_end(error: DestinationError, age_s: float, word: str) -> DestinationError:
-    """Say what the end of a publish may mean that ran for *age_s*; *word* is the last error that was said."""
+    """Say what the end of a publish may mean, *age_s* after it was asked for or accepted; *word* was said before.
+
+    nginx-rtmp and MediaMTX close in answer to a key that they do not like, Twitch accepts it and closes then.
+    """
     before = f"; before that, {word}" if word else ""
     if age_s >= EARLY_S:
         return DestinationError(error.reason, error.detail + before)
-    detail = f"the destination ended the connection {age_s:.1f} s after it had accepted the publish"
+    detail = f"the destination ended the connection {age_s:.1f} s after the publish"
     return DestinationError("closed-early", f"{detail}; a wrong key looks like this on some platforms{before}")
 
 

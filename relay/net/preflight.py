@@ -360,7 +360,7 @@ class Preflight:
                 return f"{phase}-silent", said
             case "tls":
                 return self._judge_tls(link), said
-            case "closed" | "reset" if phase != "live":
+            case "closed" | "closed-early" | "reset" if phase != "live":
                 return f"{phase}-closed", said
             case _:
                 return "failed", detail

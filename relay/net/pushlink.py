@@ -181,7 +181,8 @@ class PushLink(TwistedProtocol):
         elif not self._over:
             self._over = True
             error = classify(reason, phase=self._phase, tls=self._tls)
-            self._owner.link_lost(self, early_end(error, self._age, self._word) if self.live else error)
+            asked = self.live or self._rtmp.phase == "asked"
+            self._owner.link_lost(self, early_end(error, self._age, self._word) if asked else error)
 
     # The conversation.
 

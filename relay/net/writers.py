@@ -148,6 +148,11 @@ class TransportWriter:
         self._paused = True
 
     def resumeProducing(self) -> None:
+        if getattr(self._transport, "_lostTLSConnection", False):
+            # The peer said goodbye while we were paused. Twisted closes once the producer is gone, and would take and
+            # forget all that we write until then.
+            self.close()
+            return
         self._paused = False
         if self._waiting:
             self._waiting = False

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relay.errors import DestinationError
-from relay.net.addresses import AddressPolicy, resolve
+from relay.net.addresses import MAX_ADDRESSES, AddressPolicy, CheckedReactor, resolve
 from relay.net.endpoints import endpoint_for, parse_url
 
 PUBLIC = AddressPolicy()
@@ -172,3 +172,55 @@ def test_looking_up_a_name_gives_its_addresses() -> None:
     resolve(reactor, "b.example").addCallback(found.append)
 
     assert found == [["192.0.2.1", "2001:db8::1"], []]
+
+
+def test_a_thousand_addresses_are_not_all_tried() -> None:
+    clock = MemoryReactorClock()
+    names = Names([f"8.8.{number // 250}.{number % 250 + 1}" for number in range(1_000)])
+
+    found: list[Any] = []
+    CheckedReactor(_with(clock, names), None, lambda: None).nameResolver.resolveHostName(_Taker(found), "many.example")
+
+    assert len(found) == MAX_ADDRESSES
+
+
+def test_a_look_up_that_hangs_ends_after_five_seconds_and_its_answer_goes_to_nobody() -> None:
+    clock = MemoryReactorClock()
+    hanging = _Hanging()
+    taker = _Taker([])
+    CheckedReactor(_with(clock, hanging), None, lambda: None).nameResolver.resolveHostName(taker, "slow.example")
+    clock.advance(4.9)
+    assert taker.completed == 0
+
+    clock.advance(0.2)
+    hanging.receiver.addressResolved(IPv4Address("TCP", "8.8.8.8", 1935))
+    hanging.receiver.resolutionComplete()
+
+    assert (taker.completed, taker.found) == (1, [])
+    assert not clock.getDelayedCalls()
+
+
+def _with(reactor: Any, names: Any) -> Any:
+    reactor.nameResolver = names
+    return reactor
+
+
+class _Taker:
+    def __init__(self, found: list[Any]) -> None:
+        self.found = found
+        self.completed = 0
+
+    def resolutionBegan(self, resolution: Any) -> None: ...
+
+    def addressResolved(self, address: Any) -> None:
+        self.found.append(address)
+
+    def resolutionComplete(self) -> None:
+        self.completed += 1
+
+
+class _Hanging:
+    receiver: Any
+
+    def resolveHostName(self, receiver: Any, *more: Any) -> Any:
+        self.receiver = receiver

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 
 from relay.api import ConfigModel, Context, Event, TargetDeliveryChanged, hookimpl
 from relay.config import Config
 from relay.net.delivery import FRESH_S, Confirmation, Delivery, Progress
+from relay.net.push import RtmpPush
 from relay.pluginfind import plugin_from_class
 from relay.pluginhost import PluginHost
 from relay.testing import FakePlatform
@@ -81,13 +82,21 @@ class PushDeliveryTests(PushTestCase):
             await turns(8)
             self.wait(0.25)
 
+    async def accepted(self, push: RtmpPush, how: str = "") -> None:
+        """Let the programme go on until it is taken, which it must be soon."""
+        for _ in range(60):
+            await self.streaming(1)
+            await deferLater(reactor, 0.002)
+            if push.delivery.word == "accepted":
+                return
+        raise AssertionError(f"not accepted {how}")
+
     async def test_connected_then_accepted_while_bytes_are_taken(self) -> None:
         platform, port = self.platform()
         (push,) = self.push(port)
         await self.live(push)
         assert push.delivery.word == "connected"
-        await self.streaming(12)
-        assert push.delivery.word == "accepted"
+        await self.accepted(push)
 
         platform.last.tcp.pauseProducing()
         for _ in range(40):
@@ -98,8 +107,7 @@ class PushDeliveryTests(PushTestCase):
 
         platform.last.tcp.resumeProducing()
         await turns(50)
-        await self.streaming(12)
-        assert push.delivery.word == "accepted"
+        await self.accepted(push)
         platform.hang_up()
         await self.state(push, "backing-off")
 
@@ -132,9 +140,8 @@ class PushDeliveryTests(PushTestCase):
             self.events.clear()
             (push,) = self.push(platform.port)
             await self.live(push)
-            await self.streaming(12)
+            await self.accepted(push, how)
 
-            assert push.delivery.word == "accepted", how
             closing = self.group.close() if self.group is not None else None
             await until(lambda closing=closing: closing.called, "the end")
 

@@ -248,10 +248,10 @@ class FailureTests(PushTestCase):
     async def test_a_name_server_that_hangs_does_not_hold_the_target_for_ever(self) -> None:
         resolver = self.reactor.nameResolver = _Resolver(answers=False)
         (push,) = self.push(PushTarget(name="t0", url="rtmp://slow.example/live", key=Secret(KEY)))
-        self.wait(9.5)
+        self.wait(4.75)
         assert push.state.value == "connecting"
 
-        self.wait(0.75)
+        self.wait(0.5)
         assert push.reason == "dns"
         self.wait(1.0)
 
@@ -305,12 +305,31 @@ class FailureTests(PushTestCase):
             platform.last.tcp.loseConnection()
             await self.state(push, "backing-off" if number < 2 else "refused")
             assert push.reason == "closed-early"
-            assert "1.0 s after" in push.detail
+            assert "1.0 s after the publish" in push.detail
             assert "a wrong key" in push.detail
             waits.append(self.due_in(push))
             self.wait(waits[-1] + 0.25)
 
         assert waits == [0.5, 1.0, 15.0, 30.0, 60.0], "nobody is hammered, and nobody is given up"
+
+    async def test_a_close_in_answer_to_the_publish_is_how_some_servers_refuse_a_key(self) -> None:
+        platform, port = self.platform()
+        take = platform.answer
+
+        def close_at_publish(connection: DestinationConnection, event: Event) -> None:
+            if isinstance(event, PublishRequested):
+                connection.tcp.loseConnection()
+            else:
+                take(connection, event)
+
+        platform.answer = close_at_publish  # type: ignore[method-assign]
+        (push,) = self.push(port)
+        for wait in (0.5, 1.0):
+            await self.state(push, "backing-off")
+            self.wait(wait + 0.25)
+        await self.state(push, "refused")
+
+        assert push.reason == "closed-early"
 
     async def test_an_error_while_live_is_the_end_when_it_takes_the_publish_back(self) -> None:
         platform, port = self.platform()

@@ -260,6 +260,10 @@ class ReconnectTests(WayTestCase):
 
         await until(lambda: total() >= count, f"{count} frames; there are {total()}")
 
+    async def ready(self, push: RtmpPush) -> None:
+        """Wait for the new connection to be accepted; it waits for a keyframe then."""
+        await until(lambda: push._handover is not None and push._handover.ready, "the new connection")
+
     async def asked(self, first: FakePlatform, **options: Any) -> RtmpPush:
         push = self.to(first, announce_enhanced=True, redirect_networks=LOOPBACK, **options)
         await self.live(push)
@@ -273,7 +277,7 @@ class ReconnectTests(WayTestCase):
         assert first.ask_to_reconnect(second.url) == 1
         await turns(20)
         self.wait(1.25)
-        await until(lambda: second.sessions and second.sessions[0].live_at is not None, "the new connection")
+        await self.ready(push)
         assert push.url.port == first.port, "before the keyframe"
         for _ in range(60):
             self.frames(1)
@@ -301,7 +305,7 @@ class ReconnectTests(WayTestCase):
         platform.ask_to_reconnect()
         await turns(20)
         self.wait(1.25)
-        await until(lambda: len(platform.sessions) == 2 and platform.sessions[1].live_at is not None, "the new one")
+        await self.ready(push)
         self.frames(60)
         await self.frames_arrive(platform, count=180)
 
@@ -369,7 +373,7 @@ class ReconnectTests(WayTestCase):
         first.ask_to_reconnect(second.url)
         await turns(20)
         self.wait(1.25)
-        await until(lambda: second.sessions and second.sessions[0].live_at is not None, "the new connection")
+        await self.ready(push)
         first.inject("reset")
         await until(lambda: push.url.port == second.port, "the jump")
         self.frames(60)
@@ -384,7 +388,7 @@ class ReconnectTests(WayTestCase):
         first.ask_to_reconnect(second.url)
         await turns(20)
         self.wait(1.25)
-        await until(lambda: second.sessions and second.sessions[0].live_at is not None, "the new connection")
+        await self.ready(push)
         assert self.group is not None
         self.group.close()
         await until(lambda: push.state.value == "stopped", "the end")
