@@ -310,16 +310,18 @@ class Failover(ConfigModel):
     """The feed on air must have been there for this long before ``prefer-primary`` leaves it."""
     hold_s: float = Field(default=60.0, ge=0, le=1800)
     """Without any feed destinations and players stay connected for this long. 0: the stream ends at once."""
-    slate: Literal["auto", "none"] = "auto"
-    """What they get meanwhile. ``auto``: the last keyframe again and again, and silence. ``none``: nothing."""
+    slate: str = "auto"
+    """What they get meanwhile. ``auto``: the last keyframe again and again, and silence. ``none``: nothing. Or the
+    absolute path of a picture or clip of your own, which ffmpeg encodes once to what the stream's decoders expect
+    (H.264 only; see docs/operations.md)."""
     on_clean_end: CleanEnd = "failover"
     """When the encoder on air is stopped by its operator: ``failover`` to one that is well, or else end; or ``end``."""
 
-    @field_validator("slate", mode="before")
+    @field_validator("slate")
     @classmethod
-    def _check_slate(cls, slate: object) -> object:
-        if isinstance(slate, str) and slate not in ("auto", "none"):
-            raise ValueError('must be "auto" or "none": a picture or clip of your own cannot be shown yet')
+    def _check_slate(cls, slate: str) -> str:
+        if slate not in ("auto", "none") and not slate.startswith("/"):
+            raise ValueError('must be "auto", "none", or the absolute path of a picture or clip')
         return slate
 
     def options(self) -> FailoverOptions:

@@ -118,6 +118,14 @@ class StreamHeld(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SlatePrepared(Event):
+    """The slate file of a stream is ready to be shown; or *problem* says why the last picture will be, instead."""
+
+    stream: str
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PublishRefused(Event):
     """An encoder was refused. Never holds the key it tried."""
 

@@ -19,6 +19,7 @@ from twisted.application.service import MultiService
 from twisted.internet._resolver import GAIResolver  # Twisted has no public way to give DNS its own threads
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, maybeDeferred
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
@@ -43,6 +44,7 @@ from relay.net.metronome import Metronome
 from relay.net.moderation import Moderation
 from relay.net.pushgroup import PushGroup
 from relay.net.reporting import event_of, log_report
+from relay.net.slates import SlateMaker
 from relay.net.spacing import HostSpacing
 from relay.net.watch import Watch
 from relay.pluginhost import PluginHost
@@ -93,6 +95,8 @@ class RelayService(MultiService):
         self.watch = Watch(reactor)
         self.metronome = Metronome(reactor, self.registry)
         self.watch.add(self.metronome)
+        self._slates = SlateMaker(reactor, self.registry, in_thread=self._in_thread, report=self._reported)
+        self.watch.add(self._slates)
         self._moderation = Moderation(reactor)
         self.watch.add(self._moderation)
         self._flushers = {config.play.merge_ms: Flusher(reactor, config.play.merge_ms)}
@@ -205,6 +209,9 @@ class RelayService(MultiService):
     def _emit(self, event: Event) -> None:
         self.host.emit(event)
 
+    def _in_thread(self, work: Callable[..., Any], *arguments: object) -> Deferred[Any]:
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work, *arguments)
+
     def _spawn(self, description: str, work: Awaitable[None]) -> None:
         def failed(failure: Failure) -> None:
             self.log.failure("{description} failed", failure, description=description)
@@ -292,6 +299,7 @@ class RelayService(MultiService):
     async def _stop(self) -> None:
         self.door.draining = True
         self.metronome.stop()
+        self._slates.stop()
         self._moderation.stop()
         for listener in self.listeners:
             await listener.close()

@@ -69,7 +69,7 @@ def test_a_stream_has_its_own_table_and_others_that_of_the_template(tmp_path: Pa
         ('failback = "primary"', '(did you mean "prefer-primary"?)'),
         ('mode = "both"', 'must be one of "auto", "switch", "merge"'),
         ("video_stall = 5", '(did you mean "video_stall_ms"?)'),
-        ('slate = "/srv/slate.png"', "a picture or clip of your own cannot be shown yet"),
+        ('slate = "slate.png"', 'must be "auto", "none", or the absolute path of a picture or clip'),
     ],
 )
 def test_what_is_wrong_is_said_where_it_stands(tmp_path: Path, option: str, said: str) -> None:
@@ -77,6 +77,12 @@ def test_what_is_wrong_is_said_where_it_stands(tmp_path: Path, option: str, said
 
     assert problem.startswith("4: streams.show.failover.")
     assert said in problem
+
+
+def test_a_slate_may_be_a_file(tmp_path: Path) -> None:
+    text = '[streams.show.failover]\nslate = "/srv/slate.png"\n'
+
+    assert failover(tmp_path, text).options().slate == "/srv/slate.png"
 
 
 def test_a_misspelt_table_is_found(tmp_path: Path) -> None:

@@ -84,6 +84,11 @@ class BitWriter:
         self._count += count
         return self
 
+    @property
+    def count(self) -> int:
+        """Bits so far."""
+        return self._count
+
     def to_bytes(self) -> bytes:
         """Return everything, padded with zero bits to a whole byte."""
         padding = -self._count % 8

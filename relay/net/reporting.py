@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from twisted.logger import Logger
 
-from relay.events import Event, FailoverLocked, FeedHealthChanged, FeedMerged, FeedSwitched, StreamHeld
+from relay.events import Event, FailoverLocked, FeedHealthChanged, FeedMerged, FeedSwitched, SlatePrepared, StreamHeld
 from relay.stream.judge import Fault, Level
-from relay.stream.reports import HealthChanged, Held, Locked, MergeChanged, Report, Switched
+from relay.stream.reports import HealthChanged, Held, Locked, MergeChanged, Report, SlateMade, Switched
 
 
 def event_of(stream: str, report: Report) -> Event:
@@ -31,6 +31,8 @@ def event_of(stream: str, report: Report) -> Event:
             return FailoverLocked(stream=stream, feed=report.feed, seconds=report.seconds)
         case MergeChanged():
             return FeedMerged(stream=stream, feed=report.feed, merged=report.merged, reason=report.reason)
+        case SlateMade():
+            return SlatePrepared(stream=stream, problem=report.problem)
 
 
 def _switched(stream: str, report: Switched) -> FeedSwitched:
@@ -108,6 +110,19 @@ def log_report(log: Logger, stream: str, report: Report) -> None:
                 stream=stream,
                 what="merged with the live one" if report.merged else "not merged any more",
                 reason=report.reason,
+            )
+        case SlateMade(problem=""):
+            log.info(
+                "the slate of stream {stream} is ready: {seconds:.1f} s, {nbytes} bytes",
+                stream=stream,
+                seconds=report.seconds,
+                nbytes=report.nbytes,
+            )
+        case SlateMade():
+            log.warn(
+                "the slate of stream {stream} cannot be used, the last picture will be shown: {problem}",
+                stream=stream,
+                problem=report.problem,
             )
 
 

@@ -15,9 +15,10 @@ from typing import Protocol
 from relay.media.packets import Packet, TrackSet
 from relay.media.tracks import TrackTable
 from relay.stream.choice import best_of, may_leave, preferred, rank
+from relay.stream.clip import Clip
 from relay.stream.feeds import Feed, FeedState
 from relay.stream.fit import compatibility
-from relay.stream.hold import Hold, Mark
+from relay.stream.hold import Hold, Mark, after_all_shown
 from relay.stream.judge import Fault, Level, Trigger
 from relay.stream.paths import Paths
 from relay.stream.policy import FailoverOptions, FlapLock
@@ -64,6 +65,7 @@ class Failover:
         past_bytes, past_video_frames, past_audio_frames: what feeds sent that are gone.
         lock: closed after too many switches.
         air: the stream.
+        clip: the operator's own slate, once it is made; shown only while it fits what is on air.
         report: called with everything that happens.
     """
 
@@ -73,6 +75,7 @@ class Failover:
         self.switches = 0
         self.past_bytes = self.past_video_frames = self.past_audio_frames = 0
         self.lock = FlapLock()
+        self.clip: Clip | None = None
         self.air = air
         self.publish = air.publish
         self.report = report
@@ -153,6 +156,11 @@ class Failover:
     def last_dts(self) -> int:
         """Stream time of the newest packet, 0 before the first."""
         return max(self._position().last_dts, 0)
+
+    @property
+    def slate(self) -> str:
+        """What is shown when nobody is left: ``auto``, ``none``, or a file as it is configured."""
+        return self._options.slate
 
     @property
     def holding(self) -> bool:
@@ -268,11 +276,12 @@ class Failover:
         packets = feed.replay_from(now if how == "clean" or self.live_feed is None else content_at + step)
         began = packets[0][0]
         fit = compatibility(self.air.tracks, feed.table.tracks)
+        cut = after_all_shown(mark.next_dts, packets[0][1], self.air.recent())
         self._leave()
-        feed.go_live_with(packets, offset=mark.next_dts - packets[0][1].dts, cut=mark.next_dts, now=now)
+        feed.go_live_with(packets, offset=cut - packets[0][1].dts, cut=cut, now=now)
         previous = self._last_name
         self._on_air(feed)
-        self.air.adopt(feed.table, mark.next_dts)
+        self.air.adopt(feed.table, cut)
         self.switches += 1
         self.report(  # before the first packet, so that who writes files or playlists knows what it begins
             Switched(
@@ -282,7 +291,7 @@ class Failover:
                 fault=self._cause.fault,
                 how=how,
                 cut_from_ms=mark.last_dts,
-                cut_ms=mark.next_dts,
+                cut_ms=cut,
                 gap_ms=max(round((now - content_at) * 1000), 0),
                 replayed_ms=max(round((content_at - began) * 1000), 0),
                 missed_ms=max(round((began - content_at - step) * 1000), 0),
@@ -353,9 +362,9 @@ class Failover:
         if not hold_s or not self.air.started:
             return
         if begins:
-            slate = self._options.slate == "auto"
+            slate = self._options.slate != "none"
             if slate:
-                hold.show(self.air.tracks, self.air.recent(), now)
+                hold.show(self.air.tracks, self.air.recent(), now, self.clip)
             self.report(Held(reason=hold.reason, hold_s=hold_s, slate=slate))
             self.pace(now)
         if hold.held_s >= hold_s and not self.feeds:

@@ -27,7 +27,6 @@ Mode = Literal["auto", "switch", "merge"]
 Splice = Literal["fast", "clean"]
 Failback = Literal["stay", "prefer-primary", "manual"]
 CleanEnd = Literal["failover", "end"]
-SlateChoice = Literal["auto", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +45,8 @@ class FailoverOptions:
     clear_s: float = 10.0
     dwell_s: float = 30.0
     hold_s: float = 60.0
-    slate: SlateChoice = "auto"
+    slate: str = "auto"
+    """``auto``, ``none``, or the path of a picture or clip."""
     on_clean_end: CleanEnd = "failover"
 
 

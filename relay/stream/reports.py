@@ -80,4 +80,13 @@ class MergeChanged:
     reason: str
 
 
-Report = Switched | HealthChanged | Held | Locked | MergeChanged
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlateMade:
+    """The operator's own slate is ready, or *problem* says why the last picture will be shown instead."""
+
+    problem: str = ""
+    nbytes: int = 0
+    seconds: float = 0.0
+
+
+Report = Switched | HealthChanged | Held | Locked | MergeChanged | SlateMade
