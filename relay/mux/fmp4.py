@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Sequence
 from sys import byteorder
 
-from relay.media.packets import MediaKind, Track
+from relay.media.packets import Track
 from relay.mux.boxes import NOT_SYNC, SYNC, full_box, u32, u64
 from relay.mux.lane import Run
 from relay.mux.movie import duration_patch, init_segment, random_access_index
@@ -73,7 +73,7 @@ class Fmp4Muxer(SegmentMuxer):
         """Keep what the end of the file tells: where fragments begin, how long the whole is."""
         self._size = self._size or len(self.init)
         for traf, run in enumerate(runs, 1):
-            if run.lane is self._by_number[0] and (run.samples[0][2] or run.lane.track.kind is not MediaKind.VIDEO):
+            if run.lane is self._by_number[0] and (run.samples[0][2] or not run.lane.is_video):
                 self._index.append((run.start, self._size, traf))
         self._size += size
         begin, end = min(run.lane.ms(run.start) for run in runs), max(run.lane.ms(run.end) for run in runs)
@@ -93,7 +93,7 @@ def _traf_size(table: int) -> int:
 
 def _traf(run: Run, table: bytes, offset: int) -> bytes:
     """Write the traf of a run whose first frame stands *offset* bytes after the beginning of the moof."""
-    video = run.lane.track.kind is MediaKind.VIDEO
+    video = run.lane.is_video
     return b"".join((
         u32(_traf_size(len(table))), b"traf",
         full_box(b"tfhd", 0, _TFHD, u32(run.lane.number), u32(NOT_SYNC if video else SYNC)),
@@ -107,7 +107,7 @@ def _table(run: Run) -> bytes:
     """Write the rows of trun in one go: column by column into one array."""
     samples = run.samples
     count = len(samples)
-    if run.lane.track.kind is not MediaKind.VIDEO:
+    if not run.lane.is_video:
         rows = array("I", bytes(8 * count))
         rows[0::2] = array("I", run.durations)
         rows[1::2] = array("I", [len(sample[3]) for sample in samples])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from relay.media import opus
 from relay.media.errors import MediaError
-from relay.media.packets import Codec, Packet, Track
+from relay.media.packets import Codec, MediaKind, Packet, Track
 from relay.mux.entries import VIDEO_SCALE, Entry
 from relay.mux.units import Fit
 
@@ -40,21 +40,14 @@ class Lane:
     """The waiting frames of one track. *entry* is None until the first frame tells what the track is."""
 
     __slots__ = (
-        "_clock",
-        "_fit",
-        "_last_duration",
-        "_late",
-        "_origin",
-        "entry",
-        "last",
-        "number",
-        "pending",
-        "scale",
-        "track",
+        *("_clock", "_fit", "_last_duration", "_late", "_origin"),
+        *("entry", "is_video", "key", "last", "number", "pending", "scale", "track"),
     )
 
     def __init__(self, track: Track, number: int, origin: int, entry: Entry | None, fit: Fit) -> None:
         self.track = track
+        self.key = track.kind << 8 | track.track_id
+        self.is_video = track.kind is MediaKind.VIDEO
         self.number = number
         self.pending: list[Sample] = []
         self.last: int | None = None
@@ -89,6 +82,16 @@ class Lane:
         self.last = dts
         self.pending.append((dts, packet.cts, packet.keyframe, data, own))
         return len(data)
+
+    @property
+    def waits_ms(self) -> int:
+        """Time between the first and the last frame that wait."""
+        return self.pending[-1][0] - self.pending[0][0] if self.pending else 0
+
+    @property
+    def waits_bytes(self) -> int:
+        """Size of the frames that wait."""
+        return sum(len(sample[3]) for sample in self.pending)
 
     def ticks(self, ms: int) -> int:
         """Return a stream time in the ticks of the file."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from relay.media.errors import MediaError
-from relay.media.packets import MediaKind, Track
+from relay.media.packets import Track
 from relay.mux.lane import Run
 from relay.mux.segment import SegmentMuxer
 from relay.mux.tsframes import Form, form_for
@@ -82,7 +82,7 @@ class TsMuxer(SegmentMuxer):
         """Give every track its PID, once it is clear which there are."""
         for number, lane in enumerate(self._by_number):
             self._ways[lane.number] = _Way(number, self._forms[lane.track.kind, lane.track.track_id])
-        lead = next((lane for lane in self._by_number if lane.track.kind is MediaKind.VIDEO), self._by_number[0])
+        lead = next((lane for lane in self._by_number if lane.is_video), self._by_number[0])
         self._clock = self._ways[lead.number].pid
         streams = [
             Stream(stream_type=way.form.stream_type, pid=FIRST_PID + way.number, descriptors=way.form.descriptors)
@@ -96,7 +96,7 @@ class TsMuxer(SegmentMuxer):
         items: list[_Item] = []
         for run in runs:
             way = self._ways[run.lane.number]
-            items += _pictures(run, way) if run.lane.track.kind is MediaKind.VIDEO else _sounds(run, way)
+            items += _pictures(run, way) if run.lane.is_video else _sounds(run, way)
         items.sort(key=lambda item: item[0])
         out: list[bytes] = []
         now = items[0][0]

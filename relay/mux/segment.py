@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relay.media.errors import MediaError
-from relay.media.packets import MediaKind, Packet, Role, Track
+from relay.media.packets import Packet, Role, Track
 from relay.mux.entries import FROM_FRAME, Entry, can_write, sample_entry
 from relay.mux.errors import MuxError
 from relay.mux.lane import Lane, Run
@@ -72,6 +72,8 @@ class SegmentMuxer:
         self._unknown = sum(lane.entry is None for lane in self._by_number)
         self._first: int | None = None
         self._newest = 0
+        self._best = next((lane for lane in self._by_number if lane.is_video), self._by_number[0])
+        self._lead = self._best
         self._end: float | None = None
 
     def _takes(self, track: Track) -> bool:
@@ -106,8 +108,8 @@ class SegmentMuxer:
             return
         if packet.dts > self._newest:
             self._newest = packet.dts
-        if self._first is None:
-            self._first = packet.dts
+        if lane is not self._lead:
+            self._lead = self._choose_lead(packet.dts)
 
     def cut(self, *, last: bool = False) -> Fragment | None:
         """Return everything whose duration is known as one piece; with *last*, everything. None: nothing yet."""
@@ -124,19 +126,16 @@ class SegmentMuxer:
     @property
     def pending_ms(self) -> int:
         """Time of the lead track that `cut` would return."""
-        waiting = self._lead().pending
+        waiting = self._lead.pending
         return waiting[-1][0] - waiting[0][0] if len(waiting) > 1 else 0
 
-    def _lead(self) -> Lane:
-        """Return the first video lane unless it has been silent for too long, else the first audio lane."""
-        best = first = self._by_number[0]
-        for lane in self._by_number:
-            if lane.track.kind is MediaKind.VIDEO:
-                if best is first:
-                    best = lane
-                break
+    def _choose_lead(self, now: int) -> Lane:
+        """Return the first video lane unless it has been silent for too long, else the lane with the newest frame."""
+        if self._first is None:
+            self._first = now
+        best = self._best
         seen = best.last if best.last is not None else self._first
-        if seen is None or self._newest - seen <= MISSING_MS:
+        if self._newest - seen <= MISSING_MS:
             return best
         return max(self._by_number, key=lambda lane: lane.last if lane.last is not None else -1)
 
@@ -151,7 +150,7 @@ class SegmentMuxer:
         """Whether all tracks are known. Those that stay unknown for too long are given up: the file needs its head."""
         if not self._unknown:
             return True
-        if not last and self._newest - (self._first or 0) < MISSING_MS:
+        if not last and all(lane.waits_ms < MISSING_MS for lane in self._by_number):
             return False
         known = [lane for lane in self._by_number if lane.entry is not None]
         if not known:
@@ -161,6 +160,7 @@ class SegmentMuxer:
         self._by_number = known
         self._lanes = {lane.track.kind << 8 | lane.track.track_id: lane for lane in known}
         self.tracks = tuple(lane.track for lane in known)
+        self._best = self._lead = next((lane for lane in known if lane.is_video), known[0])
         for number, lane in enumerate(known, 1):
             lane.number = number
         return True
@@ -168,29 +168,30 @@ class SegmentMuxer:
     def _cut(self, ends: dict[int, int], last: bool) -> Fragment | None:
         if not self._ready(last):
             return None
-        lead = self._lead()
-        if not last and len(lead.pending) < (1 if lead.track.kind << 8 | lead.track.track_id in ends else 2):
+        lead = self._lead
+        if not last and len(lead.pending) < (1 if lead.key in ends else 2):
             return None
-        taken = ((lane, lane.take(end=ends.get(key), last=last)) for key, lane in self._lanes.items())
-        runs = {lane: run for lane, run in taken if run is not None}
-        if not runs:
-            return None
-        return self._fragment(runs, runs.get(lead))
+        runs = []
+        for key, lane in self._lanes.items():
+            run = lane.take(end=ends.get(key), last=last)
+            if run is not None:
+                runs.append(run)
+        return self._fragment(runs) if runs else None
 
-    def _fragment(self, runs: dict[Lane, Run], lead: Run | None) -> Fragment:
+    def _fragment(self, runs: list[Run]) -> Fragment:
         """Write *runs*; measure them by the lead's."""
-        ordered = list(runs.values())
-        self.pending_bytes -= sum(len(sample[3]) for run in ordered for sample in run.samples)
-        measured = lead or ordered[0]
+        lead = self._lead
+        measured = next((run for run in runs if run.lane is lead), runs[0])
         if self._end is None:
             self._end = measured.lane.ms(measured.start)
+        self.pending_bytes = sum(lane.waits_bytes for lane in self._by_number)
         start = self._end
         self._end = max(start, measured.lane.ms(measured.end))
-        video = next((run for run in ordered if run.lane.track.kind is MediaKind.VIDEO), None)
+        video = next((run for run in runs if run.lane.is_video), None)
         return Fragment(
-            data=self._pack(ordered),
+            data=self._pack(runs),
             start_ms=round(start),
             duration_ms=self._end - start,
             independent=video is None or video.samples[0][2],
-            samples=sum(len(run.samples) for run in ordered),
+            samples=sum(len(run.samples) for run in runs),
         )
