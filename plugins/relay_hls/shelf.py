@@ -165,10 +165,10 @@ class Store:
                     if os.access(f"{event}/index.m3u8", os.F_OK, dir_fd=at):
                         files.remove_event(at, event)
 
-    def new_event(self, epoch: str) -> str:
-        """Name an event that begins now."""
+    def new_event(self) -> str:
+        """Name an event that begins now, behind all names before it."""
         now = datetime.fromtimestamp(self._wall_clock(), UTC)
-        return f"{now:%Y%m%dT%H%M%SZ}-{epoch}"
+        return f"{now:%Y%m%dT%H%M%SZ}-{now.microsecond:05x}{secrets.token_hex(3)}"
 
 
 class Shelf:
