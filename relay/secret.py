@@ -126,7 +126,7 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
-        self._by_prefix: dict[str, list[str]] = {}
+        self._by_prefix: dict[str, tuple[str, ...]] = {}
         for secret in secrets:
             self.add(secret)
 
@@ -136,10 +136,9 @@ class Redactor:
         for form in {value, quote(value, safe=""), quote(value)}:
             if len(form) < SHORTEST_REDACTED:
                 continue
-            known = self._by_prefix.setdefault(form[:SHORTEST_REDACTED], [])
-            if form not in known:
-                known.append(form)
-                known.sort(key=len, reverse=True)
+            prefix = form[:SHORTEST_REDACTED]
+            known = {*self._by_prefix.get(prefix, ()), form}
+            self._by_prefix[prefix] = tuple(sorted(known, key=len, reverse=True))
 
     def redact(self, text: str) -> str:
         """Return *text* with every known secret replaced by ``***``."""
@@ -162,7 +161,9 @@ class Redactor:
         return "".join(pieces)
 
 
-def _match(text: str, at: int, candidates: list[str]) -> int:
+def _match(text: str, at: int, candidates: tuple[str, ...]) -> int:
+    if not text.startswith(candidates, at):  # all at once: a thousand keys may begin alike
+        return 0
     for candidate in candidates:
         if text.startswith(candidate, at):
             size = len(candidate)
