@@ -85,6 +85,7 @@ class Destination:
         self.port = self._listener.getsockname()[1]
         self.sessions: list[Session] = []
         self._wires: list[socket.socket] = []
+        self._closed = False
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -98,7 +99,8 @@ class Destination:
         return [session for session in list(self.sessions) if session.name == name]
 
     def close(self) -> None:
-        """Stop."""
+        """Stop; who comes now is not heard any more."""
+        self._closed = True
         self._listener.close()
         with self._lock:
             for wire in self._wires:
@@ -116,6 +118,9 @@ class Destination:
         with contextlib.suppress(OSError):
             while True:
                 wire, _ = self._listener.accept()
+                if self._closed:
+                    wire.close()
+                    return
                 with self._lock:
                     self._wires.append(wire)
                 threading.Thread(target=self._serve, args=(wire,), daemon=True).start()
