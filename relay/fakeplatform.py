@@ -25,6 +25,7 @@ from relay.net.monotonic import use_monotonic_time
 from relay.secret import Secret
 from relay.testing_certificates import Authority
 from relay.testing_faults import FAULTS, Fault
+from relay.testing_logins import LoginGuard
 from relay.testing_platforms import MANNERS, FakePlatform
 from relay.testing_received import Session
 
@@ -86,6 +87,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fault", action="append", default=[], metavar="FAULT", help="may be given several times")
     parser.add_argument("--key-env", metavar="NAME", help="know only the key in this environment variable")
     parser.add_argument("--key-file", type=Path, metavar="FILE", help="know only the keys in this file, one a line")
+    parser.add_argument("--authmod", choices=("adobe", "llnw"), help="ask for a login (with --user and --password-env)")
+    parser.add_argument("--user", default="", metavar="NAME", help="the user who may log in")
+    parser.add_argument("--password-env", metavar="NAME", help="the variable that holds the password")
+    parser.add_argument("--redirect", default="", metavar="URL", help="send every connect there (rtmp[s]://HOST/APP)")
     parser.add_argument("--ca-dir", type=Path, metavar="DIR", help="rtmps: make the CA and certificates here (ca.pem)")
 
 
@@ -104,6 +109,8 @@ def _platform(options: argparse.Namespace, reactor: Any) -> tuple[FakePlatform, 
         tls=tls,
         authority=Authority(options.ca_dir) if tls and options.ca_dir else None,
         app=parts.path.strip("/"),
+        guard=_guard(options),
+        redirect=options.redirect,
         on_event=_tell,
     )
     return platform, parts.hostname or "127.0.0.1", port
@@ -117,6 +124,15 @@ def _keys(options: argparse.Namespace) -> list[Secret] | None:
     except (KeyError, OSError, UnicodeDecodeError) as error:
         raise ConfigError("key", "there is no such variable" if options.key_env else f"{error}") from error
     return [Secret(text.strip()) for text in texts if text.strip()]
+
+
+def _guard(options: argparse.Namespace) -> LoginGuard | None:
+    if options.authmod is None:
+        return None
+    password = os.environ.get(options.password_env or "", "")
+    if not options.user or not password:
+        raise ConfigError("--authmod", "needs --user NAME and --password-env NAME of a variable that is set")
+    return LoginGuard(options.authmod, options.user, Secret(password))
 
 
 def _tell(what: str, session: Session) -> None:

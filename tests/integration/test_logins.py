@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +14,7 @@ from twisted.internet.utils import getProcessOutputAndValue
 from relay.secret import Secret
 from relay.testing import FakePlatform, LoginGuard
 from tests.helpers.reactor import NetTestCase, reactor
-from tests.integration.harness import ffmpeg5, ffmpeg9
+from tests.integration.harness import Program, ffmpeg5, ffmpeg9, free_port, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -69,3 +71,29 @@ class FfmpegLogsIn(NetTestCase):
 
         assert len(platform.sessions) == 3
         assert not any(session.live_at for session in platform.sessions)
+
+
+def test_the_fake_platform_as_a_program_asks_for_a_login_and_sends_elsewhere() -> None:
+    def program(*options: str) -> Program:
+        args = [sys.executable, "-m", "relay.fakeplatform", "--listen", f"rtmp://127.0.0.1:{free_port()}/live"]
+        return Program([*args, *options], env={"FAKE_PASSWORD": "hunter2"})
+
+    def url(running: Program) -> str:
+        line = wait_for(lambda: next((line for line in running.out if "platform on" in line), ""), "the platform")
+        return line.split()[-1].strip()
+
+    login = ["--authmod", "adobe", "--user", "bob", "--password-env", "FAKE_PASSWORD"]
+    with program(*login) as last, program("--redirect", url(last)) as first:
+        address = url(first)
+        bob = url(last).replace("://", "://bob:hunter2@") + "/key"
+        subprocess.run([ffmpeg5(), "-loglevel", "error", *SOURCE, bob], check=True, timeout=30)
+        refused = subprocess.run([ffmpeg5(), "-loglevel", "error", *SOURCE, f"{address}/key"], check=False, timeout=30)
+
+        assert refused.returncode != 0, "FFmpeg follows no redirects"
+        wait_for(lambda: "on air" in last.text, "the programme")
+        assert "refused" in first.text
+        assert "hunter2" not in last.text
+
+    with program("--authmod", "adobe") as broken:
+        assert broken.wait() == 2
+        assert "--password-env" in broken.text
