@@ -79,6 +79,9 @@ class TestRestreamContract(PluginContract):
         ({"one": {**SAFE, "fingerprint": "0" * 63}}, "streams.stage.restream.one.fingerprint"),
         ({"one": {**SAFE, "fingerprint": "0" * 64, "ca_file": "/ca.pem"}}, "streams.stage.restream.one"),
         ({"one": {**SAFE, "fingerprint": "0" * 64, "backup_url": "rtmp://b/a"}}, "streams.stage.restream.one"),
+        ({"one": {**HERE, "user": "bob"}}, "streams.stage.restream.one"),
+        ({"one": {**HERE, "password": "p"}}, "streams.stage.restream.one"),
+        ({"one": {**HERE, "user": "b&b", "password": "p"}}, "streams.stage.restream.one"),
         ({"one": {**HERE, "backup_url": "http://h/a"}}, "streams.stage.restream.one.backup_url"),
         ({"one": {**HERE, "backup_url": HERE["url"]}}, "streams.stage.restream.one"),
         ({"one": {**HERE, "backup_mode": "both"}}, "streams.stage.restream.one"),
@@ -310,6 +313,33 @@ def test_a_fingerprint_is_read_with_and_without_colons(text: str) -> None:
     assert relay.pushes.targets["one"].fingerprint == b"\xab" * 32
 
 
+def test_a_login_and_where_redirects_may_lead_are_handed_on() -> None:
+    options = {**HERE, "user": "bob", "password": "canary-77aa66bb", "enhanced_rtmp": "keep"}
+    relay = Relay({"stage": {"one": options, "two": SAFE}}, allow_networks=["10.1.0.0/16"])
+    relay.start()
+    one, two = relay.pushes.targets["one"], relay.pushes.targets["two"]
+
+    assert one.password is not None
+    assert (one.user, one.password.reveal(), one.announce_enhanced) == ("bob", "canary-77aa66bb", True)
+    assert (two.user, two.password, two.announce_enhanced) == ("", None, False)
+    for target in (one, two):
+        assert target.allow_networks is None, "the operator wrote the address"
+        assert [str(network) for network in target.redirect_networks] == ["10.1.0.0/16"]
+    assert "canary-77aa66bb" not in repr(one)
+
+
+def test_a_changed_password_applies_to_that_target_alone() -> None:
+    relay = Relay({"stage": {"one": HERE, "two": {**HERE, "key": "k2"}}})
+    relay.start()
+    other = relay.pushes.targets["two"]
+    relay.put("one", url=HERE["url"], user="bob", password="canary-77aa66bb")
+
+    changed = relay.pushes.targets["one"].password
+    assert changed is not None
+    assert changed.reveal() == "canary-77aa66bb"
+    assert relay.pushes.targets["two"] is other
+
+
 def test_equal_tailoring_shares_a_push_and_other_tailoring_does_not() -> None:
     streams = {
         "stage": {
@@ -535,6 +565,7 @@ def test_a_new_key_for_an_address_of_the_file_needs_no_check() -> None:
         {"url": "rtmp://8.8.8.8/live", "key": {"file": "/etc/passwd"}},
         {"url": "rtmp://8.8.8.8/live", "key": {"env": "HOME"}},
         {"url": "rtmp://8.8.8.8/live", "key": KEY, "ca_file": "/etc/passwd"},
+        {"url": "rtmp://8.8.8.8/live", "key": KEY, "user": "bob", "password": {"file": "/etc/passwd"}},
         {"url": "rtmp://8.8.8.8/live", "key": ""},
         {"url": "rtmp://8.8.8.8/live"},
         {"key": KEY},
