@@ -65,7 +65,7 @@ from relay.hookspecs import StreamInfo, hookimpl
 from relay.media.configs import audio_facts, codec_string, video_facts
 from relay.media.packets import Codec, MediaKind, Packet, Role, Track, TrackSet
 from relay.media.tailor import Tailor, Tailoring
-from relay.mux import recover, remux
+from relay.mux import mend, recover, remux
 from relay.mux.errors import MuxError
 from relay.mux.flv import FlvMuxer
 from relay.mux.fmp4 import Fmp4Muxer
@@ -154,6 +154,7 @@ __all__ = [
     "is_loopback",
     "is_public_name",
     "is_user_name",
+    "mend",
     "parse_url",
     "recover",
     "redact_url",

@@ -9,7 +9,7 @@ from struct import unpack_from
 from sys import byteorder
 
 from relay.mux.errors import MuxError
-from relay.mux.recover import Read, inner_boxes, top_boxes
+from relay.mux.recover import MAX_HEAD, Read, inner_boxes, top_boxes
 
 
 @dataclass(slots=True, kw_only=True)
@@ -27,13 +27,21 @@ class Piece:
     """Empty when all are 0."""
 
 
-def pieces(read: Read) -> Iterator[list[Piece]]:
-    """Yield the pieces of each whole fragment."""
-    waiting: list[Piece] | None = None
-    for name, start, _, stop in top_boxes(read):
+def pieces(read: Read) -> Iterator[tuple[int, list[Piece]]]:
+    """Yield the place of each whole fragment and its pieces, which fill its mdat."""
+    waiting: tuple[int, list[Piece]] | None = None
+    for name, start, body, stop in top_boxes(read):
         if name == b"moof":
-            waiting = read_moof(read(start, stop - start), start)
+            if stop - start > MAX_HEAD:
+                raise MuxError("mux.not_ours", f"a moof of {stop - start} bytes")
+            waiting = start, read_moof(read(start, stop - start), start)
         elif name == b"mdat" and waiting is not None:
+            for piece in waiting[1]:
+                if piece.place != body:
+                    raise MuxError("mux.not_ours", f"samples at {piece.place} instead of {body}")
+                body += sum(piece.sizes)
+            if body != stop:
+                raise MuxError("mux.not_ours", f"samples end at {body}, their box at {stop}")
             yield waiting
             waiting = None
 

@@ -10,6 +10,8 @@ from relay.mux.lane import Lane
 
 FTYP = box(b"ftyp", b"iso6", u32(0), b"iso6", b"cmfc", b"mp41", b"dash")
 MOVIE_SCALE = 1000
+NOT_SYNC_BIT = 0x10000
+"""sample_is_non_sync_sample among the sample flags."""
 _UNDETERMINED = u16(0x55C4)
 """Language "und" in three times five bits (8.4.2.3)."""
 _EMPTY_TABLES = b"".join((
@@ -49,9 +51,8 @@ def random_access_index(entries: Sequence[tuple[int, int, int]], number: int) ->
 
 def mvhd(duration: int, next_track: int) -> bytes:
     """Write the movie header; version 1, whose times have 64 bits, when the duration asks for it."""
-    times = bytes(8) + u32(MOVIE_SCALE) + u32(duration)
-    if wide := duration > 0xFFFF_FFFF:
-        times = bytes(16) + u32(MOVIE_SCALE) + u64(duration)
+    wide = duration > 0xFFFF_FFFF
+    times = bytes(16) + u32(MOVIE_SCALE) + u64(duration) if wide else bytes(8) + u32(MOVIE_SCALE) + u32(duration)
     rest = b"".join((u32(0x10000), u16(0x100), bytes(10), UNITY, bytes(24), u32(next_track)))
     return full_box(b"mvhd", int(wide), 0, times, rest)
 

@@ -23,8 +23,8 @@ _TAG_TYPES = frozenset({8, 9, 18})
 _ZEROS = 8
 """Zero bytes at the end of a file that make its last unit suspect: coded frames end in a stop bit or a checksum."""
 _TS_BLOCK = PACKET * 1024
-MAX_MOOF = 16 * 1024 * 1024
-"""A fragment's head: 16 bytes for each frame; this is half a million frames."""
+MAX_HEAD = 4 * 1024 * 1024
+"""A moov or moof: 16 bytes for each frame, so this is a quarter of a million frames in one fragment."""
 _HEADS = {b"moof": (b"mfhd", b"traf"), b"moov": (b"mvhd", b"mvex")}
 """The first and the last box inside. In that stands trun or trex, whose third number (data offset, description) is
 never 0."""
@@ -129,7 +129,7 @@ def top_boxes(read: Read) -> Iterator[tuple[bytes, int, int, int]]:
 
 def _is_sound(name: bytes, read: Read, start: int, stop: int) -> bool:
     """Whether the boxes in a moof or moov fill it exactly and are the right ones; zeros in it would not."""
-    if stop - start > MAX_MOOF:
+    if stop - start > MAX_HEAD:
         return False
     data = read(start, stop - start)
     inner = inner_boxes(data, 8, len(data))

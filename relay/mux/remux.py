@@ -17,14 +17,16 @@ from typing import BinaryIO
 from relay.mux.boxes import box, full_box, u32, u64
 from relay.mux.errors import MuxError
 from relay.mux.fragments import Piece, pieces
-from relay.mux.movie import MOVIE_SCALE, mvhd
-from relay.mux.recover import Read, inner_boxes, top_boxes
+from relay.mux.movie import MOVIE_SCALE, NOT_SYNC_BIT, mvhd
+from relay.mux.recover import MAX_HEAD, Read, inner_boxes, top_boxes
 
+_KEPT = frozenset({b"tkhd", b"mdhd", b"hdlr", b"vmhd", b"smhd", b"dinf", b"stsd"})
+_MOST_TICKS = 1 << 56
+"""Nobody records for thirty thousand years: a time that says so is damage."""
 _COPY = 1024 * 1024
 """Bytes copied at once."""
 _U32 = 0xFFFF_FFFF
 _FTYP = box(b"ftyp", b"isom", u32(0x200), b"isom", b"iso6", b"mp41")
-_NOT_SYNC = 0x10000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +42,7 @@ class Remuxed:
 class _Table:
     """One track while it is collected."""
 
-    head: _Head
+    head: Head
     start: int = 0
     """Time of the first sample in ticks."""
     end: int = 0
@@ -54,7 +56,7 @@ class _Table:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Head:
+class Head:
     """What the source's moov says of a track."""
 
     number: int
@@ -79,9 +81,9 @@ def progressive(source: BinaryIO, target: BinaryIO, *, stop: Callable[[], bool] 
         source.seek(offset)
         return source.read(size)
 
-    tables = {head.number: _Table(head=head) for head in _heads(read)}
+    tables = {head.number: _Table(head=head) for head in heads(read)}
     spans: list[tuple[int, int]] = []
-    for fragment in pieces(read):
+    for _, fragment in pieces(read):
         for piece in fragment:
             _collect(tables, piece, spans)
     written = [table for table in tables.values() if table.sizes]
@@ -98,10 +100,10 @@ def progressive(source: BinaryIO, target: BinaryIO, *, stop: Callable[[], bool] 
     return Remuxed(samples=samples, duration_ms=duration, size=len(head) + len(mdat) + size)
 
 
-def _heads(read: Read) -> Iterator[_Head]:
+def heads(read: Read) -> Iterator[Head]:
     """Read the tracks of the source's moov."""
     for name, _, body, stop in top_boxes(read):
-        if name == b"moov":
+        if name == b"moov" and stop - body <= MAX_HEAD:
             data = read(body, stop - body)
             for kind, first, last in inner_boxes(data, 0, len(data)):
                 if kind == b"trak":
@@ -112,25 +114,21 @@ def _heads(read: Read) -> Iterator[_Head]:
     raise MuxError("mux.not_mp4", "no moov in front")
 
 
-def _head(trak: bytes) -> _Head:
+def _head(trak: bytes) -> Head:
     found: dict[bytes, bytes] = {}
-
-    def walk(start: int, stop: int) -> None:
-        for name, first, last in inner_boxes(trak, start, stop):
-            found[name] = trak[first - 8 : last]
-            if name in (b"mdia", b"minf", b"stbl"):
-                walk(first, last)
-
-    walk(0, len(trak))
-    media_header = found.get(b"vmhd") or found.get(b"smhd")
+    start, stop = 0, len(trak)
+    for container in (b"mdia", b"minf", b"stbl", b""):
+        inner = {name: (first, last) for name, first, last in inner_boxes(trak, start, stop)}
+        found |= {name: trak[first - 8 : last] for name, (first, last) in inner.items() if name in _KEPT}
+        start, stop = inner.get(container, (0, 0))
     try:
-        return _Head(
+        return Head(
             number=int.from_bytes(found[b"tkhd"][20:24], "big"),
-            scale=int.from_bytes(found[b"mdhd"][20:24], "big"),
+            scale=int.from_bytes(found[b"mdhd"][20:24], "big") or 1,
             tkhd=found[b"tkhd"],
             mdhd=found[b"mdhd"],
             hdlr=found[b"hdlr"],
-            media_header=media_header or b"",
+            media_header=found.get(b"vmhd") or found[b"smhd"],
             dinf=found[b"dinf"],
             stsd=found[b"stsd"],
         )
@@ -143,8 +141,10 @@ def _collect(tables: dict[int, _Table], piece: Piece, spans: list[tuple[int, int
     table = tables.get(piece.number)
     if table is None:
         raise MuxError("mux.not_ours", f"fragment of the unknown track {piece.number}")
-    if not table.sizes:
+    if not table.sizes and piece.time < _MOST_TICKS:
         table.start = table.end = piece.time
+    elif not table.end <= piece.time < _MOST_TICKS:
+        raise MuxError("mux.not_ours", f"time goes from {table.end} to {piece.time}")
     elif piece.time > table.end:
         table.durations[-1] = min(table.durations[-1] + piece.time - table.end, _U32)
     table.end = piece.time + sum(piece.durations)
@@ -152,7 +152,7 @@ def _collect(tables: dict[int, _Table], piece: Piece, spans: list[tuple[int, int
     table.sizes += piece.sizes
     count = len(piece.sizes)
     table.offsets += piece.offsets or array("i", bytes(4 * count))
-    table.not_sync += bytes(flag & _NOT_SYNC > 0 for flag in piece.flags) if piece.flags else bytes(count)
+    table.not_sync += bytes(flag & NOT_SYNC_BIT > 0 for flag in piece.flags) if piece.flags else bytes(count)
     table.chunks.append(piece.place)
     table.counts.append(count)
     length = sum(piece.sizes)
@@ -191,7 +191,7 @@ def _moved(chunks: Iterable[int], starts: list[int], moved: dict[int, int]) -> I
 def _moov(tables: list[_Table], places: list[array[int]], *, wide: bool) -> bytes:
     duration = max(_movie_end(table, tables) for table in tables)
     traks = [_trak(table, tables, at, wide=wide) for table, at in zip(tables, places, strict=True)]
-    return box(b"moov", mvhd(duration, max(table.head.number for table in tables) + 1), *traks)
+    return box(b"moov", mvhd(duration, min(max(table.head.number for table in tables) + 1, _U32)), *traks)
 
 
 def _delay(table: _Table, tables: list[_Table]) -> int:

@@ -45,7 +45,9 @@ def video(
 ) -> Packet:
     """A picture."""
     body = nal(size, 0x65 if key else 0x41, dts & 0x7F | 0x80) if body is None else body
-    return Packet(MediaKind.VIDEO, 0, codec, Role.FRAME, key, dts, cts, b"\x17\x01\0\0\0" + body, 5)
+    return Packet(
+        MediaKind.VIDEO, 0, codec, Role.FRAME, key, dts, cts, (b"\x17" if key else b"\x27") + b"\x01\0\0\0" + body, 5
+    )
 
 
 def audio(dts: int, body: bytes = b"", *, track_id: int = 0, codec: Codec = Codec.AAC) -> Packet:

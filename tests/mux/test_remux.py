@@ -124,6 +124,19 @@ def test_a_recording_without_a_whole_fragment_is_refused() -> None:
     assert caught.value.code == "mux.not_mp4"
 
 
+def test_a_recording_of_three_months_has_a_64_bit_duration() -> None:
+    muxer = Fmp4Muxer([AVC])
+    months = 90 * 86_400_000
+    feed = [video(n * 36_000_000, True) for n in range(90 * 24 // 10 + 1)]
+
+    data, result = remuxed(recorded(muxer, feed))
+
+    (moov,) = [box for box in boxreader.boxes(data) if box.name == "moov"]
+    mvhd = moov.one("mvhd").content
+    assert (mvhd[0], int.from_bytes(mvhd[24:32], "big")) == (1, result.duration_ms)
+    assert result.duration_ms == months + 36_000_000
+
+
 def test_it_can_be_called_off() -> None:
     source = recorded(Fmp4Muxer([AVC, AAC]), programme(2))
 
@@ -131,3 +144,72 @@ def test_it_can_be_called_off() -> None:
         progressive(io.BytesIO(source), io.BytesIO(), stop=lambda: True)
 
     assert caught.value.code == "mux.stopped"
+
+
+class Endless(io.RawIOBase):
+    """A file of boxes with gigabytes of media that exist nowhere: where no box was written stands zero after zero."""
+
+    def __init__(self) -> None:
+        self.pieces: dict[int, bytes] = {}
+        self.size = self.at = 0
+
+    def append(self, data: bytes) -> None:
+        self.pieces[self.size] = data
+        self.size += len(data)
+
+    def skip(self, length: int) -> None:
+        self.size += length
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self.at = offset
+        return offset
+
+    def read(self, size: int = -1) -> bytes:
+        size = max(0, min(size, self.size - self.at))
+        found = bytearray(size)
+        for place, data in self.pieces.items():
+            begin, end = max(place, self.at), min(place + len(data), self.at + size)
+            if begin < end:
+                found[begin - self.at : end - self.at] = data[begin - place : end - place]
+        self.at += size
+        return bytes(found)
+
+
+class Head(io.RawIOBase):
+    """Keeps the first megabyte of what is written, and counts the rest."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.size = 0
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        if self.size < 1 << 20:
+            self.data += data
+        self.size += len(data)
+        return len(data)
+
+
+def test_more_than_4_gib_get_64_bit_boxes() -> None:
+    muxer = Fmp4Muxer([AVC])
+    source, target = Endless(), Head()
+    big = 1 << 30
+    for n in range(5):
+        muxer.write(video(n * 1000, True))
+        fragment = muxer.cut_before(video(n * 1000 + 1000))
+        assert fragment is not None
+        moof = bytearray(fragment.data[:-52])
+        moof[-12:-8] = big.to_bytes(4, "big")  # the size of the only sample
+        if not n:
+            source.append(muxer.init)
+        source.append(bytes(moof) + (big + 8).to_bytes(4, "big") + b"mdat\x55")
+        source.skip(big - 1)
+
+    result = progressive(source, target)  # type: ignore[arg-type]
+
+    assert target.size == result.size > 5 * big
+    (moov,) = [box for box in boxreader.boxes(target.data[: target.data.index(b"mdat") - 4]) if box.name == "moov"]
+    stbl = moov.one("trak", "mdia", "minf", "stbl")
+    assert stbl.all("stco") == []
+    places = [place for (place,) in table(stbl, "co64", "Q")]
+    assert [place - places[0] for place in places] == [n * big for n in range(5)]
+    assert target.data[places[0] - 16 : places[0] + 1] == b"\0\0\0\1mdat" + (5 * big + 16).to_bytes(8, "big") + b"\x55"
