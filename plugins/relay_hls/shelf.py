@@ -7,6 +7,7 @@ written is playable, and the next segment tries again.
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
