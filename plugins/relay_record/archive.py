@@ -190,7 +190,8 @@ class Archive:
             # A recording of very many files has a long sidecar, which is written less often.
             if now - file.told_at >= 1 + file.recording.number // 50:
                 file.told_at = now
-                self._describe(file, "recording")
+                with suppress(OSError):  # the media is what counts
+                    self._describe(file, "recording")
         except OSError as error:
             file.error = error
 

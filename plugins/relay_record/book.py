@@ -7,7 +7,8 @@ whatever happens in it, it comes again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
@@ -19,13 +20,20 @@ from relay.api import (
     RecordingFailed,
     RecordingFinished,
     RecordingPlan,
+    RecordingRecovered,
     StreamInfo,
 )
 
 from .archive import Archive, Outcome
+from .finishing import make_progressive
+from .names import parse_file
 from .options import Options, StreamOptions
 from .partfile import Recording
+from .program import TRIES, Programs, Ran, Run, fill_in
 from .recorder import MIB, Recorder, Tools, Totals
+from .recovery import recover_all
+from .retention import Wall, retain
+from .worker import Worker
 
 TICK_S = 0.08
 """How long bytes wait for others before they are handed to the disk: what a killed relay loses (P19), with room below
@@ -38,6 +46,14 @@ MAX_STREAMS = 10_000
 """Streams whose wish is remembered: names come from callers of the API."""
 RESERVE_BYTES = 1024 * MIB
 RESERVE_SHARE = 0.02
+MORE_THAN_RESERVE = 1.05
+"""What is made free when the oldest files go: a little more, so that it need not be done every minute."""
+AGAIN = 1.02
+"""How much more than the reserve has to be free before recording begins again."""
+CHORES_S = 60.0
+"""Between two looks for files that are too old, or still torn."""
+MEND_S = 5.0
+"""After an error of the disk, before the torn file is mended."""
 
 
 @dataclass(slots=True)
@@ -74,6 +90,13 @@ class RecordingBook:
         )
         self._queue_free = DISK_QUEUE_BYTES
         self._full = False
+        self._programs = Programs()
+        self._wall = Wall(wall_clock, context.clock.seconds)
+        self._next_chores = 0.0
+        self._torn = True
+        self._chores_wait = False
+        self._suspect = False
+        self._stopping = False
 
     # Streams.
 
@@ -110,7 +133,7 @@ class RecordingBook:
 
     def start(self) -> None:
         """Let time pass."""
-        for worker in self.archive.workers:
+        for worker in self._workers:
             worker.start()
         self._run()
 
@@ -119,8 +142,13 @@ class RecordingBook:
         if self._tick is not None:
             self._tick.cancel()
             self._tick = None
-        for worker in self.archive.workers:
+        self._stopping = True
+        for worker in self._workers:
             worker.stop()
+
+    @property
+    def _workers(self) -> tuple[Worker, ...]:
+        return (*self.archive.workers, self._programs.worker)
 
     def _run(self) -> None:
         self._tick = self._context.clock.callLater(TICK_S, self._run)
@@ -143,9 +171,35 @@ class RecordingBook:
             if past.until < now:
                 del self._past[stream]
                 self._end(past.recording)
-        for worker in self.archive.workers:
+        if now >= self._next_chores:
+            self._next_chores = now + CHORES_S
+            self._do_chores()
+        for ran in self._programs.ended():
+            self._tell_ran(ran)
+        for worker in self._workers:
             while worker.faults:
                 self._context.log.failure("{thread} failed", Failure(worker.faults.popleft()), thread=worker.name)
+
+    def _do_chores(self) -> None:
+        """Have torn files mended, and old ones deleted."""
+        if self._chores_wait:
+            return
+        self._chores_wait = True
+        torn, self._torn = self._torn, False
+        suspect, self._suspect = self._suspect, False
+        now, make_room = self._wall.now(), 0
+        if self._options.when_full == "delete-oldest" and self.archive.free is not None:
+            make_room = int(self.reserve * MORE_THAN_RESERVE) - self.archive.free
+
+        def work() -> None:
+            try:
+                if torn and recover_all(self.archive, suspect=suspect):
+                    self._torn, self._suspect = True, suspect
+                retain(self.archive, self._of, now, make_room)
+            finally:
+                self._chores_wait = False
+
+        self.archive.chores.do(work)
 
     def _retire(self, recorder: Recorder) -> None:
         """Forget a recorder whose stream is over, once its files are finished."""
@@ -168,29 +222,81 @@ class RecordingBook:
 
     def _tell(self, outcome: Outcome) -> None:
         totals = self._totals.setdefault(outcome.stream, Totals())
-        totals.written += outcome.size
-        log = self._context.log
+        log, stream, file = self._context.log, outcome.stream, outcome.file
         if outcome.what == "finished":
+            totals.written += outcome.size
             totals.files += 1
-            log.info("recording of {stream}: {file} is finished", stream=outcome.stream, file=outcome.file)
-            self._context.emit(
-                RecordingFinished(
-                    stream=outcome.stream,
-                    recording=outcome.recording,
-                    path=str(outcome.path),
-                    size=outcome.size,
-                    duration_ms=outcome.facts.last_ms - outcome.facts.first_ms,
-                )
-            )
+            self._finished(outcome)
+        elif outcome.what == "recovered":
+            log.warn("recording of {stream}: {file} was torn and is whole again", stream=stream, file=file)
+            self._emit(RecordingRecovered, outcome)
+            self._finished(outcome)
+        elif outcome.what == "remuxed":
+            if outcome.error:
+                log.error("{file} stays fragmented: {reason}", file=file, reason=outcome.error)
+            self._complete(outcome)
+        elif outcome.what == "deleted":
+            log.info("recording of {stream}: {file} was deleted, as the options say", stream=stream, file=file)
         else:
+            totals.written += outcome.size
             totals.failures += 1
+            self._torn = self._suspect = True
+            self._next_chores = self._context.clock.seconds() + MEND_S
             log.error(
-                "recording of {stream} failed: {reason}; live goes on, the next file is tried",
-                stream=outcome.stream,
+                "recording of {stream} failed: {reason}; the stream goes on, and another file is tried",
+                stream=stream,
                 reason=outcome.error,
             )
-            self._context.emit(
-                RecordingFailed(stream=outcome.stream, recording=outcome.recording, reason=outcome.error)
+            self._context.emit(RecordingFailed(stream=stream, recording=outcome.recording, reason=outcome.error))
+
+    def _finished(self, outcome: Outcome) -> None:
+        """Make another file of a finished one if that is wanted, then let it be known."""
+        if not self._of(outcome.stream).remux or outcome.path.suffix != ".mp4" or self._stopping:
+            self._complete(outcome)
+            return
+
+        def work() -> None:
+            name = parse_file(outcome.file)
+            failed = "not a name of ours"
+            if name is not None:
+                failed = make_progressive(self.archive, outcome.path.parent.name, name, lambda: self._stopping)
+            self.archive.tell(replace(outcome, what="remuxed", error=failed))
+
+        self.archive.chores.do(work)
+
+    def _complete(self, outcome: Outcome) -> None:
+        self._context.log.info("recording of {stream}: {file} is finished", stream=outcome.stream, file=outcome.file)
+        self._emit(RecordingFinished, outcome)
+        options = self._of(outcome.stream)
+        if options.exec:
+            args = fill_in(options.exec, path=str(outcome.path), stream=outcome.stream, id=outcome.recording)
+            run = Run(args=args, stream=outcome.stream, path=str(outcome.path), timeout_s=options.exec_timeout_s)
+            if not self._programs.run(run):
+                self._context.log.error("recording of {stream}: too many programs wait", stream=outcome.stream)
+
+    def _emit(self, kind: type[RecordingFinished] | type[RecordingRecovered], outcome: Outcome) -> None:
+        facts = outcome.facts
+        self._context.emit(
+            kind(
+                stream=outcome.stream,
+                recording=outcome.recording,
+                path=str(outcome.path),
+                size=outcome.size,
+                duration_ms=max(0, facts.last_ms - facts.first_ms),
+                suspect=outcome.suspect,
+            )
+        )
+
+    def _tell_ran(self, ran: Ran) -> None:
+        file = Path(ran.run.path).name
+        if ran.status == 0:
+            self._context.log.info("the program for {file} has ended", file=file)
+        else:
+            self._context.log.error(
+                "the program for {file} failed {tries} times; its end: {output}",
+                file=file,
+                tries=TRIES,
+                output="it took too long" if ran.status is None and not ran.output else ran.output,
             )
 
     # The disk.
@@ -206,7 +312,7 @@ class RecordingBook:
         """Whether the disk has room for more than the reserve. Once it had not, it needs a little more again."""
         free = self.archive.free
         if free is not None:
-            self._full = free < self.reserve * (1.02 if self._full else 1.0)
+            self._full = free < self.reserve * (AGAIN if self._full else 1.0)
         return not self._full
 
     # The API.

@@ -1,70 +1,72 @@
-"""Containers: packets become the bytes of a file.
+"""Containers: packets become the bytes of a file, by the relay's own muxers.
 
-The rule it guards: what `take` returns can be played without anything that follows.
+The rule it guards: what `take` returns can be played without anything that follows. A fragment of fMP4 or TS therefore
+lasts as long as the time between two calls, not a second: what a killed relay had in memory is lost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
-from relay.api import MediaKind, Packet, TrackSet
+from relay.api import FlvMuxer, Fmp4Muxer, Fragment, MediaKind, MuxError, Packet, Role, Track, TrackSet, TsMuxer
 
 Patch = tuple[int, bytes]
 
-AUDIO = MediaKind.AUDIO
 
-FLV_TAG_HEAD = 11
+class Form:
+    """One file in the making; *base* is the stream time at which it begins."""
 
+    def __init__(self, name: str, tracks: TrackSet, base: int) -> None:
+        self._muxer = make_muxer(name, tracks, base)
+        self._pieces: list[bytes] = []
+        self._begun = False
+        self._cuts_at_keyframes = name != "flv"
+        lead = next((track for track in self._muxer.tracks if track.kind is MediaKind.VIDEO), None)
+        self._lead = -1 if lead is None else lead.track_id
 
-class Form(Protocol):
-    """One file in the making. Times of packets count from *base*, the stream time at which the file begins."""
-
-    def write(self, packet: Packet) -> None:
-        """Take a packet."""
-        ...
-
-    def take(self) -> tuple[list[bytes], int]:
-        """Return what can be written now, and how many bytes that is."""
-        ...
-
-    def finish(self) -> Sequence[Patch]:
-        """End the file: what is left comes out of `take`; return what to write over the beginning."""
-        ...
-
-
-class FlvForm:
-    """FLV: the bodies of the messages as they came, bit for bit."""
-
-    def __init__(self, tracks: TrackSet, base: int) -> None:
-        self._base = base
-        self._pieces: list[bytes] = [b"FLV\x01\x05\x00\x00\x00\x09\x00\x00\x00\x00"]
-        self._size = 13
-        for packet in tracks.opening():
-            self._tag(packet, 0)
+    @property
+    def tracks(self) -> Sequence[Track]:
+        """Those that the file holds."""
+        return self._muxer.tracks
 
     def write(self, packet: Packet) -> None:
-        """Take a packet."""
-        self._tag(packet, packet.dts - self._base)
+        """Take a packet. A fragment ends before each keyframe, so that an index can point at it."""
+        if packet.keyframe and self._cuts_at_keyframes and packet.track == self._lead and packet.role is Role.FRAME:
+            self._add(self._muxer.cut_before(packet))
+        self._muxer.write(packet)
 
-    def _tag(self, packet: Packet, time: int) -> None:
-        body = packet.body
-        size = len(body)
-        time = max(time, 0)
-        head = bytes((packet.kind,)) + size.to_bytes(3, "big") + (time & 0xFFFFFF).to_bytes(3, "big")
-        head += bytes((time >> 24 & 0x7F, 0, 0, 0))
-        self._pieces += (head, body, (size + FLV_TAG_HEAD).to_bytes(4, "big"))
-        self._size += size + FLV_TAG_HEAD + 4
-
-    def take(self) -> tuple[list[bytes], int]:
-        """Return the tags so far."""
-        taken = self._pieces, self._size
-        self._pieces, self._size = [], 0
+    def take(self, *, last: bool = False) -> list[bytes]:
+        """Return what can be written now; with *last*, everything."""
+        self._add(self._muxer.cut(last=last))
+        taken, self._pieces = self._pieces, []
         return taken
 
-    def finish(self) -> Sequence[Patch]:
-        """Nothing is left to do."""
-        return ()
+    def finish(self) -> tuple[bytes, Sequence[Patch]]:
+        """Return what to append and what to write over the beginning, after the last `take`."""
+        finish = self._muxer.finish()
+        return finish.tail, finish.patches
+
+    def _add(self, fragment: Fragment | None) -> None:
+        if not self._begun and self._muxer.init:
+            self._begun = True
+            self._pieces.append(self._muxer.init)
+        if fragment is not None:
+            self._pieces.append(fragment.data)
 
 
-FORMS: dict[str, type[FlvForm]] = {"flv": FlvForm}
+def make_muxer(name: str, tracks: TrackSet, base: int) -> FlvMuxer | Fmp4Muxer | TsMuxer:
+    """Return a muxer of this format. Raises MuxError when it can take none of the tracks."""
+    if name == "flv":
+        return FlvMuxer(tracks, origin=base)
+    if name == "ts":
+        return TsMuxer(tracks.tracks, origin=base)
+    return Fmp4Muxer(tracks.tracks, origin=base, file=True)
+
+
+def format_for(name: str, tracks: TrackSet) -> str:
+    """Return the format to record *tracks* in: the wanted one, or FLV, which takes everything that RTMP carries."""
+    try:
+        make_muxer(name, tracks, 0)
+    except MuxError:
+        return "flv"
+    return name

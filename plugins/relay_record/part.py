@@ -6,10 +6,12 @@ begins with may arrive after it, so the packets of the first moments wait until 
 
 from __future__ import annotations
 
-from relay.api import MediaKind, Packet, Role, TrackSet, codec_string
+from collections.abc import Sequence
+
+from relay.api import MediaKind, Packet, Role, Track, TrackSet, codec_string
 
 from .archive import Archive
-from .forms import FORMS, Form
+from .forms import Form, format_for
 from .names import SUFFIXES
 from .partfile import PartFacts, PartFile, Recording, TrackFacts
 
@@ -37,7 +39,8 @@ class Part:
         self.opened_at = now
         self.opened_wall = wall
         self.dropped = 0
-        self.file = PartFile(recording, SUFFIXES[recording.format], wall)
+        self.format = format_for(recording.format, tracks)
+        self.file = PartFile(recording, SUFFIXES[self.format], wall)
         self._archive = archive
         self._early: list[Packet] | None = []
         self._form: Form | None = None
@@ -45,6 +48,7 @@ class Part:
         self._last_dts = packet.dts
         self._video = 0
         self._audio = 0
+        self._track_facts: tuple[TrackFacts, ...] = ()
         archive.open(self.file)
 
     @property
@@ -71,18 +75,18 @@ class Part:
     def flush(self) -> None:
         """Hand what came to the disk."""
         form = self._form or self._settle()
-        pieces, size = form.take()
+        pieces = form.take()
         self.file.facts = self._facts()
-        if size:
-            self._archive.write(self.file, pieces, size)
+        if pieces:
+            self._archive.write(self.file, pieces, sum(map(len, pieces)))
 
     def finish(self) -> None:
         """End the file."""
         form = self._form or self._settle()
-        patches = form.finish()
+        pieces = form.take(last=True)
+        tail, patches = form.finish()
         self.file.facts = self._facts()
-        pieces, _ = form.take()
-        self._archive.finish(self.file, pieces, patches)
+        self._archive.finish(self.file, [*pieces, tail], patches)
 
     def abandon(self) -> None:
         """Give it up after an error."""
@@ -92,7 +96,8 @@ class Part:
         early, self._early = self._early or [], None
         base = min((packet.dts for packet in early), default=self._first_dts)
         self._first_dts = base
-        form = self._form = FORMS[self.file.recording.format](self.tracks, base)
+        form = self._form = Form(self.format, self.tracks, base)
+        self._track_facts = _describe(form.tracks)
         for packet in early:
             form.write(packet)
         return form
@@ -107,15 +112,15 @@ class Part:
             tracks=self._track_facts,
         )
 
-    @property
-    def _track_facts(self) -> tuple[TrackFacts, ...]:
-        return tuple(
-            TrackFacts(
-                kind=track.kind.name.lower(),
-                track_id=track.track_id,
-                codec=track.codec.value,
-                codec_string=codec_string(track) or "",
-                config=track.config.hex(),
-            )
-            for track in self.tracks.tracks
+
+def _describe(tracks: Sequence[Track]) -> tuple[TrackFacts, ...]:
+    return tuple(
+        TrackFacts(
+            kind=track.kind.name.lower(),
+            track_id=track.track_id,
+            codec=track.codec.value,
+            codec_string=codec_string(track) or "",
+            config=track.config.hex(),
         )
+        for track in tracks
+    )

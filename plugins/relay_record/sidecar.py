@@ -65,6 +65,11 @@ class Sidecars:
         with self._lock:
             self._disk.unlink(stem + SIDECAR, at)
 
+    def clean(self, name: str, at: int) -> None:
+        """Delete what a relay that died left half written."""
+        with self._lock, suppress(OSError):
+            self._disk.unlink(name, at)
+
     def _write(self, stem: str, at: int, text: bytes, sync: bool) -> None:
         made = f"{stem}{SIDECAR}.new"
         with suppress(FileNotFoundError):  # a relay that died may have left one

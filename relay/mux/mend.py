@@ -6,6 +6,8 @@ the room that our muxers reserve gets nothing.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from relay.amf0 import AmfError, decode
 from relay.media import flvfile, metadata
 from relay.media.flvfile import TAG_HEADER_SIZE
@@ -113,3 +115,40 @@ def _mehd(read: Read, duration: int) -> tuple[tuple[int, bytes], ...]:
             at, box = duration_patch(moov, duration)
             return ((start + at, box),)
     return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What a file holds."""
+
+    frames: int
+    duration_ms: int
+
+
+def measure_flv(read: Read, whole: int) -> Measured:
+    """Count frames and time of an FLV file of *whole* bytes."""
+    times = [
+        int.from_bytes(head[4:7], "big") | head[7] << 24
+        for head, _, stop in flv_tags(read, flv_start(read))
+        if stop <= whole and head[0] in (_AUDIO, _VIDEO) and is_frame(head)
+    ]
+    return Measured(frames=len(times), duration_ms=max(times) - times[0] if times else 0)
+
+
+def measure_fmp4(read: Read, whole: int) -> Measured:
+    """Count frames and time of a fragmented MP4 file of *whole* bytes.
+
+    Raises:
+        MuxError: the file is not ours.
+    """
+    scales = {head.number: head.scale for head in heads(read)}
+    frames, begin, end = 0, float("inf"), 0.0
+    for moof, fragment in pieces(read):
+        if moof >= whole:
+            break
+        for piece in fragment:
+            scale = scales.get(piece.number, 1000)
+            frames += len(piece.sizes)
+            begin = min(begin, piece.time * 1000 / scale)
+            end = max(end, (piece.time + sum(piece.durations)) * 1000 / scale)
+    return Measured(frames=frames, duration_ms=round(end - begin) if frames else 0)

@@ -13,9 +13,10 @@ from relay.mux import recover
 from relay.mux.errors import MuxError
 from relay.mux.flv import FlvMuxer
 from relay.mux.fmp4 import Fmp4Muxer
-from relay.mux.mend import NOTHING, mend_flv, mend_fmp4
+from relay.mux.mend import NOTHING, measure_flv, measure_fmp4, mend_flv, mend_fmp4
 from relay.mux.remux import progressive
 from relay.mux.segment import Finish
+from relay.testing import track_set
 from tests.mux.material import AAC, AVC, FLV_FILES, mux, packets, programme, tracks
 
 
@@ -112,3 +113,21 @@ def test_damage_anywhere_ends_in_an_answer_or_in_our_error(blows: list[tuple[int
         progressive(io.BytesIO(hurt(_FMP4, blows)), io.BytesIO())
     except MuxError:
         return
+
+
+def test_frames_and_time_are_counted() -> None:
+    feed = programme(3)
+    plain, mp4 = FlvMuxer(track_set()), Fmp4Muxer((AVC, AAC), file=True)
+    for packet in feed:
+        plain.write(packet)
+        mp4.write(packet)
+    tags, piece = plain.cut(last=True), mp4.cut(last=True)
+    assert tags is not None
+    assert piece is not None
+    for data, measure in ((plain.init + tags.data, measure_flv), (mp4.init + piece.data, measure_fmp4)):
+        measured = measure(reader(data), len(data))
+
+        assert measured.frames == len(feed)
+        assert 2950 < measured.duration_ms < 3100
+    head = FlvMuxer(track_set()).init
+    assert measure_flv(reader(head), len(head)).frames == 0

@@ -1,0 +1,151 @@
+"""Mends files whose writer died: cuts them to what is whole, completes them, gives them their names.
+
+For the chores' thread. The rule it guards: every step may be the last one, of this process too; what is found then is
+mended by the next. A file that somebody writes is locked, so it is left alone, whoever that is.
+"""
+
+from __future__ import annotations
+
+import errno
+from contextlib import suppress
+
+from relay.api import Finish, MuxError, mend, recover
+
+from .archive import Archive, Outcome
+from .disk import Disk, exists, folder, write_all_at
+from .names import PART, SIDECAR, FileName, parse_file, stream_of
+from .partfile import PartFacts
+from .sidecar import Document, find_part
+
+NEW = SIDECAR + ".new"
+
+_WHOLE = {".mp4": recover.whole_fmp4, ".flv": recover.whole_flv, ".ts": recover.whole_ts}
+
+
+def recover_all(archive: Archive, *, suspect: bool = False) -> int:
+    """Mend every torn file of a directory; return how many are left because mending failed.
+
+    *suspect*: they are torn because the disk failed, so their ends may be lost.
+    """
+    disk, left = archive.disk, 0
+    try:
+        root = disk.open_root(archive.directory)
+        try:
+            folders = [name for name in sorted(disk.names(root)) if stream_of(name) is not None]
+        finally:
+            disk.close(root)
+    except OSError:
+        return 1
+    for name in folders:
+        try:
+            with folder(disk, archive.directory, name) as at:
+                for file in sorted(disk.names(at)):
+                    left += not _look_at(archive, name, file, at, suspect)
+        except OSError:
+            left += 1
+    return left
+
+
+def _look_at(archive: Archive, folder_name: str, name: str, at: int, suspect: bool) -> bool:
+    """Mend a file if it is torn; return whether there is nothing left to do."""
+    if name.endswith(NEW):
+        archive.sidecars.clean(name, at)
+        return True
+    known = parse_file(name.removesuffix(PART)) if name.endswith(PART) else None
+    if known is None:
+        return True
+    try:
+        _mend(archive, folder_name, known, at, suspect)
+    except OSError as error:
+        return error.errno in (errno.EWOULDBLOCK, errno.ENOENT)  # somebody writes it, or has just finished it
+    return True
+
+
+def _mend(archive: Archive, folder_name: str, name: FileName, at: int, suspect: bool) -> None:
+    disk = archive.disk
+    torn = str(name) + PART
+    fd = disk.open(torn, at)
+    try:
+
+        def read(offset: int, size: int) -> bytes:
+            return disk.read_at(fd, size, offset)
+
+        size = _WHOLE[name.suffix](read)
+        disk.truncate(fd, size)
+        measured, finish = _mended(name.suffix, read, size)
+        if not measured.frames:
+            disk.unlink(torn, at)
+            _forget(archive, name, at)
+            return
+        for offset, data in finish.patches:
+            write_all_at(disk, fd, data, offset)
+        if finish.tail:
+            write_all_at(disk, fd, finish.tail, size)
+            size += len(finish.tail)
+        disk.sync(fd)
+        name = _free_name(disk, name, at)
+        disk.rename(torn, str(name), at)
+        disk.sync(at)
+    finally:
+        disk.close(fd)
+    facts = _note(archive, name, at, size, measured.duration_ms, suspect)
+    archive.tell(
+        Outcome(
+            what="recovered",
+            stream=stream_of(folder_name) or "",
+            recording=name.stem,
+            file=str(name),
+            path=archive.directory / folder_name / str(name),
+            size=size,
+            facts=facts,
+            suspect=suspect,
+        )
+    )
+
+
+def _mended(suffix: str, read: recover.Read, size: int) -> tuple[mend.Measured, Finish]:
+    """Return what the file holds, and what makes it complete."""
+    nothing = Finish(tail=b"", patches=())
+    with suppress(MuxError):  # what recovery calls whole stays, without an index
+        if suffix == ".flv":
+            return mend.measure_flv(read, size), mend.mend_flv(read, size)
+        if suffix == ".mp4":
+            return mend.measure_fmp4(read, size), mend.mend_fmp4(read, size)
+    return mend.Measured(frames=int(size > 0), duration_ms=0), nothing  # TS needs neither index nor duration
+
+
+def _free_name(disk: Disk, name: FileName, at: int) -> FileName:
+    """Return the file's own name, or the next number that is free: nothing is ever written over."""
+    while exists(disk, str(name), at):
+        name = FileName(name.stem, name.number + 1, name.suffix)
+    return name
+
+
+def _note(archive: Archive, name: FileName, at: int, size: int, duration_ms: int, suspect: bool) -> PartFacts:
+    """Write into the sidecar what became of a file; the media is safe already, so a failure is no harm."""
+    facts = PartFacts()
+
+    def change(document: Document) -> None:
+        nonlocal facts
+        part = find_part(document, str(name))
+        part |= {"state": "suspect" if suspect else "recovered", "recovered": True, "bytes": size, "good_bytes": size}
+        first = part.get("first_ms")
+        facts = PartFacts(first_ms=first if isinstance(first, int) else 0)
+        if duration_ms:
+            part |= {"duration_ms": duration_ms, "last_ms": facts.first_ms + duration_ms}
+            facts = PartFacts(first_ms=facts.first_ms, last_ms=facts.first_ms + duration_ms)
+
+    with suppress(OSError):
+        archive.sidecars.change(name.stem, at, change, sync=True)
+    return facts
+
+
+def _forget(archive: Archive, name: FileName, at: int) -> None:
+    """Take a file that held nothing out of the sidecar."""
+
+    def change(document: Document) -> None:
+        document["parts"] = [part for part in document["parts"] if part.get("file") != str(name)]
+
+    with suppress(OSError):
+        if exists(archive.disk, name.stem + SIDECAR, at):
+            archive.sidecars.change(name.stem, at, change)
