@@ -106,6 +106,24 @@ def build_config(vps: Iterable[bytes], sps: Iterable[bytes], pps: Iterable[bytes
     return b"".join(parts)
 
 
+def complete(record: bytes) -> bytes:
+    """Return a record that says of its VPS, SPS and PPS that they are all there are, as the sample entry hvc1 demands.
+
+    FFmpeg and OBS leave array_completeness 0 (ISO/IEC 14496-15 8.3.3.1.3); Apple's players take that at its word.
+    """
+    changed, position = bytearray(record), 23
+    for _ in range(record[22] if len(record) > 22 else 0):
+        if position + 3 > len(record):
+            break
+        if record[position] & 0x3F in (VPS, SPS, PPS):
+            changed[position] |= 0x80
+        count = int.from_bytes(record[position + 1 : position + 3], "big")
+        position += 3
+        for _ in range(min(count, MAX_NALS)):
+            position += 2 + int.from_bytes(record[position : position + 2], "big")
+    return bytes(changed)
+
+
 def config_from_nals(units: Iterable[bytes]) -> bytes | None:
     """Build a record from the parameter sets among *units*, None unless there are VPS, SPS and PPS."""
     sets: dict[int, list[bytes]] = {VPS: [], SPS: [], PPS: []}

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from relay.media import ac3, configs, opus, side, vp9
+from relay.media import ac3, configs, hevc, opus, side, vp9
 from relay.media.errors import MediaError
 from relay.media.facts import AudioFacts, VideoFacts
 from relay.media.packets import Codec, MediaKind, Track
@@ -76,7 +76,8 @@ def _configured(name: bytes, config_name: bytes) -> _Build:
         facts = configs.video_facts(track)
         if facts is None:
             raise MediaError("media.no_config", f"{track.codec.value} configuration says no picture size")
-        return _video(name, facts, track, box(config_name, track.config))
+        record = hevc.complete(track.config) if track.codec is Codec.HEVC else track.config
+        return _video(name, facts, track, box(config_name, record))
 
     return build
 

@@ -25,6 +25,8 @@ _TRUN = 0x1 | 0x100 | 0x200
 _TRUN_VIDEO = _TRUN | 0x400 | 0x800
 """And sample flags, signed composition time offset (version 1)."""
 _U32 = 0xFFFF_FFFF
+INDEX = 65_536
+"""Fragments in the index of a file: 36 hours of 2 s. A longer recording lists every second of what it had."""
 
 
 class Fmp4Muxer(SegmentMuxer):
@@ -75,6 +77,8 @@ class Fmp4Muxer(SegmentMuxer):
         for traf, run in enumerate(runs, 1):
             if run.lane is self._by_number[0] and (run.samples[0][2] or not run.lane.is_video):
                 self._index.append((run.start, self._size, traf))
+        if len(self._index) > INDEX:
+            del self._index[1::2]
         self._size += size
         begin, end = min(run.lane.ms(run.start) for run in runs), max(run.lane.ms(run.end) for run in runs)
         self._span = (min(self._span[0], begin), max(self._span[1], end)) if self._span else (begin, end)

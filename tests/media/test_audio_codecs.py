@@ -132,3 +132,15 @@ def test_arbitrary_input_raises_nothing_else(data):
                 read(payload)
             except MediaError:
                 continue
+
+
+def test_a_packet_of_several_sync_frames_counts_those_of_the_main_substream() -> None:
+    frame = next(p.payload for p in samples.packets("ertmp_eac3.flv") if p.role is Role.FRAME)
+    alone = ac3.packet_samples(frame)
+    dependent = bytearray(frame)
+    dependent[2] |= 0x40
+
+    assert alone == 1536
+    assert ac3.packet_samples(frame * 3) == 3 * alone
+    assert ac3.packet_samples(frame + bytes(dependent)) == alone
+    assert ac3.packet_samples(frame + b"\x0b\x77") == alone

@@ -100,3 +100,14 @@ def test_keyframes_of_the_corpus_are_random_access_points():
     for packet in samples.packets("ertmp_hevc.flv"):
         if packet.role == 0 and packet.kind == 9:
             assert hevc.is_keyframe(packet.payload) is packet.keyframe
+
+
+def test_a_complete_record_differs_in_the_bits_that_say_so_and_in_nothing_else() -> None:
+    made = hevc.complete(samples.HVCC_HDR10)
+
+    config, original = hevc.parse_config(made), hevc.parse_config(samples.HVCC_HDR10)
+    assert config == original
+    changed = [index for index, (a, b) in enumerate(zip(made, samples.HVCC_HDR10, strict=True)) if a != b]
+    assert [made[index] for index in changed] == [0xA0, 0xA1, 0xA2]
+    assert hevc.complete(made) == made
+    assert all(len(hevc.complete(made[:size])) == size for size in range(len(made)))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from relay.media import vp9
 from relay.media.errors import MediaError
+from relay.media.packets import Codec, Role
 from tests.media import samples
 
 
@@ -51,3 +52,15 @@ def test_arbitrary_frames_raise_nothing_else(data):
         vp9.frame_facts(data, samples.VPCC_VP9)
     except MediaError:
         return
+
+
+def test_a_key_frame_gives_a_configuration_when_the_encoder_sent_none() -> None:
+    frames = [p for p in samples.packets("ertmp_vp9.flv") if p.codec is Codec.VP9 and p.role is Role.FRAME]
+    sent = vp9.bare_config(samples.record("ertmp_vp9.flv", "vp09"))
+
+    made = vp9.config_from_frame(frames[0].payload)
+
+    assert made is not None
+    assert (made[0], made[2] & 0xF0, made[3:]) == (sent[0], sent[2] & 0xF0, sent[3:])
+    assert made[1] == 10  # the lowest level that has room for 160 x 90
+    assert next(vp9.config_from_frame(frame.payload) for frame in frames if not frame.keyframe) is None

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.amf0 import encode
+from relay.media import hevc
 from relay.media.packets import Codec, MediaKind, Packet, Role, Track
 from relay.mux.fmp4 import Fmp4Muxer
 from relay.mux.mpegts import TsMuxer
@@ -383,7 +384,7 @@ def test_colours_of_hdr_stand_in_the_sample_entry() -> None:
 
     config = boxreader.tracks(muxer.init)[1].config
 
-    assert config["hvcC"] == HVCC_HDR10
+    assert config["hvcC"] == hevc.complete(HVCC_HDR10)
     assert config["colr"] == b"nclx" + bytes((0, 9, 0, 16, 0, 9, 0))
 
 
