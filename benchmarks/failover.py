@@ -222,6 +222,7 @@ def lose_paths(show: Show, runs: int) -> None:
         feed = show.random.choice(list(MAKERS))
         show.encoders[feed].process.kill()
         show.encoders[feed].stop()
+        show.wait(lambda feed=feed: show.state(feed) == "", f"the relay does not see the end of {feed}")  # type: ignore[misc]
         time.sleep(show.random.uniform(0.05, 0.5))
         show.start(feed, "A", *more[feed])
 
@@ -290,6 +291,9 @@ def measure(case: str, runs: int, shows: int, files: dict[str, Path], scratch: P
         for show in playing:
             show.stop()
         time.sleep(0.5)
+        if case == "merged":
+            odd = [str(line.get("msg")) for line in running.log()]
+            result.faults += [line for line in odd if "(fast)" in line or "not merged" in line or "no feed" in line]
         if len(sink.sessions) != shows:
             result.faults += [f"{one.name}: {one.error or 'closed'}" for one in sink.sessions if one.closed]
             told = [line for line in running.log() if line.get("target")]

@@ -32,6 +32,10 @@ UNKNOWN_INTERVAL_MS = 1000
 MIN_KEYFRAME_MS = 4000
 """Keyframes closer than this are an encoder that makes them at scene cuts; their distance says nothing."""
 
+PROVEN_KEYFRAMES = 5
+UNPROVEN_GOP_MS = 10_000
+"""Until so many keyframes came, the feed may be one with the longest interval in use that began with a scene cut."""
+
 BITRATE_S = 5.0
 """The bit rate is low when it is low on average over this long (P4)."""
 
@@ -266,7 +270,10 @@ class Judge:
         times = self._options.keyframe_intervals
         if not times or self._feed.keyframes_total < 2:
             return None
-        threshold = max(times * self._feed.longest_gop_ms, MIN_KEYFRAME_MS, stall)
+        longest = self._feed.longest_gop_ms
+        if self._feed.keyframes_total < PROVEN_KEYFRAMES:
+            longest = max(longest, UNPROVEN_GOP_MS)
+        threshold = max(times * longest, MIN_KEYFRAME_MS, stall)
         return _over(Trigger.NO_KEYFRAME, Level.SUSPECT, self._keyframe.seconds, threshold)
 
     # What is averaged.

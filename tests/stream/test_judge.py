@@ -268,6 +268,15 @@ def test_no_keyframe_for_three_of_its_own_gops() -> None:
     assert desk.judge.verdict.level is Level.SUSPECT
 
 
+def test_a_long_interval_behind_a_first_short_one_is_not_late() -> None:
+    desk = well()
+    desk.feed.longest_gop_ms, desk.feed.keyframes_total = 1000, 4
+    desk.keyframes = False
+
+    assert desk.run(20.0) == []
+    assert desk.run(10.0) == ["no-keyframe"]
+
+
 def test_scene_cuts_do_not_make_the_next_keyframe_late_before_four_seconds() -> None:
     desk = well()
     desk.feed.longest_gop_ms = 200
