@@ -52,6 +52,8 @@ class Setup:
     streams: int = 1
     destinations: int = 0
     sink_port: int = 0
+    extra: str = ""
+    """TOML for the relay's configuration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +177,7 @@ def _relay(contender: Contender, setup: Setup, port: int, directory: Path) -> tu
     ]
     if setup.destinations:
         lines.append("[plugins.restream]")
+    lines.append(setup.extra)
     for i in range(setup.streams):
         stream, key = (_name(base, setup).replace("%d", str(i)) for base in ("bench", "bench-key-0001"))
         lines += [f"[streams.{stream}.streamkeys]", f'primary = "{key}"']

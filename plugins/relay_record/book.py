@@ -26,7 +26,7 @@ from relay.api import (
 
 from .archive import Archive, Outcome
 from .finishing import make_progressive
-from .names import parse_file
+from .names import folder_name, parse_file
 from .options import Options, StreamOptions
 from .partfile import Recording
 from .program import TRIES, Programs, Ran, Run, fill_in
@@ -103,6 +103,7 @@ class RecordingBook:
     def open(self, stream: StreamInfo) -> Recorder:
         """Return the sink of a stream that starts."""
         name = stream.name
+        folder_name(name)  # refuses what is not a name, long before there is a path
         options = self._of(name)
         past = self._past.pop(name, None)
         before = self._live.pop(name, None)

@@ -208,9 +208,66 @@ def _fill_the_disk(tmp_path: Path, directory: Path, source: Path, shown: Path) -
         wait_state(running, "degraded")
         for path in directory.glob("*/*"):
             path.unlink()
+        freed = time.monotonic()
         wait_state(running, "recording")
+        assert time.monotonic() - freed < 5  # P20
         assert encoder.wait(40) == 0
         viewer.wait(20)
+
+
+HANG = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* write(2) to a file that is being recorded waits for as long as the file RELAY_HANG exists. */
+ssize_t write(int fd, const void *data, size_t size)
+{
+    static ssize_t (*real)(int, const void *, size_t);
+    char link[64], path[4096];
+    if (!real)
+        real = dlsym(RTLD_NEXT, "write");
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, path, sizeof path - 1);
+    if (n > 5 && !strncmp(path + n - 5, ".part", 5))
+        while (!access(getenv("RELAY_HANG"), F_OK))
+            usleep(10000);
+    return real(fd, data, size);
+}
+"""
+
+
+def test_a_disk_that_hangs_is_noticed_by_nobody_else(tmp_path: Path, made: Path) -> None:
+    compiler = need("cc", "apt install gcc libc6-dev")
+    hang_s = 30 if LONG else 3
+    source = sources.small_h264_aac(made, hang_s + 4)
+    directory, shown, flag, shim = (tmp_path / name for name in ("recordings", "shown", "hang", "hang.so"))
+    (tmp_path / "hang.c").write_text(HANG)
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", shim, tmp_path / "hang.c", "-ldl"], check=True)
+    env = {"LD_PRELOAD": str(shim), "RELAY_HANG": str(flag)}
+    with (
+        relay(tmp_path, stream_table("town", KEY), extra=record_table(directory), plugins=PLUGINS, env=env) as running,
+        publisher(running.publish_url(KEY), source) as encoder,
+        player(running.play_url("town"), shown) as viewer,
+    ):
+        wait_state(running, "recording")
+        flag.write_text("")
+        time.sleep(hang_s)
+        waiting = recording(running)["queue_bytes"]
+        assert waiting > 50_000 * hang_s / 2
+        flag.unlink()
+        wait_for(lambda: recording(running)["queue_bytes"] < 100_000, "the disk has caught up")
+        assert encoder.wait(40) == 0
+        viewer.wait(20)
+        wait_for(lambda: files(directory), "a finished file")
+    (recorded,) = files(directory)
+
+    wanted = media(source)
+    assert not compare(wanted, parse_framehash(shown.read_text())).faults
+    assert not compare(wanted, media(recorded), tolerance_ms=1).faults
 
 
 def test_a_killed_relay_leaves_files_that_open(tmp_path: Path, made: Path) -> None:
