@@ -257,17 +257,18 @@ async def p13(case: Case, encoder: Encoder) -> Figures:
     """Break the connection; measure until we are back, and look at how the new session begins (P14)."""
     [place] = case.places
     how = ("reset", "close", "half-close")[case.number % 3]
-    for connection in list(place.connections):
-        first = connection.session
+    first, before = live_sessions(place)[-1], len(place.sessions)
     place.inject(how)
+    place.faults = ()  # for this connection only, not for the next one
     lost = await until(lambda: first.closed_at, 5)
-    place.clear()
-    again = await until(lambda: place.sessions[1] if len(place.sessions) > 1 else None, 5)
+    again = await until(lambda: place.sessions[before] if len(place.sessions) > before else None, 10)
     if lost is None or again is None:
         return {"fault": f"did not come back after {how}"}
     if await until(lambda: again.live_at, 5) is None:
-        return {"fault": "the new publish was not granted"}
+        return {"how": how, "fault": f"the new publish was not granted: {again.commands} {again.close}"}
     await sleep(GOP_S + 3.0)
+    if before > 1:
+        return {"how": how, "fault": f"{before} sessions before the fault"}
     return {"how": how, "retry_s": again.opened_at - first.closed_at, **beginning(again, encoder)}
 
 
