@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+from weakref import WeakValueDictionary
 
 from OpenSSL import SSL
 from OpenSSL.crypto import X509
@@ -168,12 +169,27 @@ def endpoint_for(
 
 
 def _options_for_ca(host: str, ca_file: Path | None, note: Callable[[int], None]) -> ClientTLSOptions:
+    context = _context_for(ca_file)
+    return ClientTLSOptions(lambda _protocol: _NotingConnection(context, note), host)
+
+
+_CONTEXTS: WeakValueDictionary[tuple[object, ...], SSL.Context] = WeakValueDictionary()
+"""Contexts in use. The CAs in one take a megabyte, so destinations that trust the same share it; the last connection
+of a context takes it along, and with it what was read from files that may have changed since."""
+
+
+def _context_for(ca_file: Path | None) -> SSL.Context:
     trust = platformTrust() if ca_file is None else SystemAndFile(ca_file)
     try:
-        context = CertificateOptions(trustRoot=trust, raiseMinimumTo=TLSVersion.TLSv1_2).getContext()
-    except SSL.Error as error:
+        status = None if ca_file is None else ca_file.stat()
+        key = (ca_file, status and (status.st_mtime_ns, status.st_size, status.st_ino))
+        context = _CONTEXTS.get(key)
+        if context is None:
+            context = CertificateOptions(trustRoot=trust, raiseMinimumTo=TLSVersion.TLSv1_2).getContext()
+            _CONTEXTS[key] = context
+    except (OSError, SSL.Error) as error:
         raise ConfigError("ca_file", f"{ca_file} is not a file of PEM certificates") from error
-    return ClientTLSOptions(lambda _protocol: _NotingConnection(context, note), host)
+    return context
 
 
 def _plain_endpoint(
