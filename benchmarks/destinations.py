@@ -531,13 +531,19 @@ def main() -> int:
     parser.add_argument("promises", nargs="*", default=list(PROMISES), metavar="PROMISE", help=", ".join(PROMISES))
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--parallel", type=int, default=20, help="streams side by side")
+    parser.add_argument("--together", action="store_true", help="all promises at the same time")
     parser.add_argument("--write", action="store_true", help="write benchmarks/DESTINATIONS.md")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     found = {}
     clock.startRunning()
-    for name in options.promises:
-        found[name] = summary(name, LOOP.run_until_complete(run_all(name, options.runs, options.parallel)))
+    for names in [options.promises] if options.together else [[name] for name in options.promises]:
+
+        async def side_by_side(names: list[str] = names) -> list[list[Figures]]:
+            return await asyncio.gather(*(run_all(name, options.runs, options.parallel) for name in names))
+
+        results = LOOP.run_until_complete(side_by_side())
+        found |= {name: summary(name, result) for name, result in zip(names, results, strict=True)}
     text = page(found, " ".join(["python", "benchmarks/destinations.py", *sys.argv[1:]]))
     if options.write:
         (ROOT / "benchmarks" / "DESTINATIONS.md").write_text(text)

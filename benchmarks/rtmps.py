@@ -13,6 +13,7 @@ import argparse
 import os
 import sys
 import tempfile
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,7 @@ def main() -> int:
     parser.add_argument("--destinations", type=int, default=10)
     parser.add_argument("--mbps", type=float, default=6.0)
     parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument("--write", action="store_true", help="write benchmarks/RTMPS.md")
     options = parser.parse_args()
     d.clock.startRunning()
     rows = {}
@@ -116,17 +118,23 @@ def main() -> int:
     ):
         rows[name] = d.LOOP.run_until_complete(measure(count, tls=tls, mbps=options.mbps, seconds=options.seconds))
     alone = rows["none"]["rss_mib"]
-    print(
-        f"| destinations at {options.mbps:g} Mbit/s | CPU, % of a core | waited, % | RSS, MiB | MiB each | incomplete |"
-    )
-    print("|---|---|---|---|---|---|")
+    titles = ["arrived, Mbit/s each", "CPU, % of a core", "waited, %", "RSS, MiB", "MiB each", "incomplete"]
+    lines = [f"| destinations at {options.mbps:g} Mbit/s | {' | '.join(titles)} |", "|---" * 7 + "|"]
     faults = []
     for name, one in rows.items():
         each = (one["rss_mib"] - alone) / options.destinations if name != "none" else 0.0
-        cells = f"{one.get('mbps', 0.0):.2f} | {one['cpu_percent']:.1f} | {one['wait_percent']:.1f} | {one['rss_mib']:.1f} | {each:.2f}"
-        print(f"| {name} | {cells} | {one['lost']:.0f} |")
+        values = [one.get("mbps", 0.0), one["cpu_percent"], one["wait_percent"], one["rss_mib"], each]
+        lines.append(f"| {name} | {' | '.join(f'{value:.2f}' for value in values)} | {one['lost']:.0f} |")
         if one["lost"] or each > MEMORY_MIB or (name.endswith("RTMPS") and one["cpu_percent"] > CPU_PERCENT):
             faults.append(name)
+    print("\n".join(lines))
+    if options.write:
+        command = " ".join(["python", "benchmarks/rtmps.py", *sys.argv[1:]])
+        text = f"# What RTMPS destinations cost\n\nMade by `{command}` on {date.today()}, {os.cpu_count()} cores. "
+        text += (
+            f"Promised: ten RTMPS destinations under {CPU_PERCENT:g} % of a core, under {MEMORY_MIB:g} MiB each.\n\n"
+        )
+        (d.ROOT / "benchmarks" / "RTMPS.md").write_text(text + "\n".join(lines) + "\n")
     print("not kept: " + ", ".join(faults) if faults else "kept", file=sys.stderr)
     return 1 if faults else 0
 
