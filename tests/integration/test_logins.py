@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from twisted.internet.utils import getProcessOutputAndValue
 from relay.secret import Secret
 from relay.testing import FakePlatform, LoginGuard
 from tests.helpers.reactor import NetTestCase, reactor
-from tests.integration.harness import Program, ffmpeg5, ffmpeg9, free_port, wait_for
+from tests.integration.harness import Program, ffmpeg5, ffmpeg9, free_port, publisher, relay, stream_table, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -36,6 +37,11 @@ SOURCE = [
     "-f",
     "flv",
 ]
+
+
+KEY = "canary-5b9d1f3a7c2e"
+PASSWORD = "canary-hunter2-77aa"
+LOGIN = ["--authmod", "adobe", "--user", "bob", "--password-env", "FAKE_PASSWORD"]
 
 
 class FfmpegLogsIn(NetTestCase):
@@ -73,26 +79,47 @@ class FfmpegLogsIn(NetTestCase):
         assert not any(session.live_at for session in platform.sessions)
 
 
+def program(*options: str) -> Program:
+    """Start a fake platform."""
+    args = [sys.executable, "-m", "relay.fakeplatform", "--listen", f"rtmp://127.0.0.1:{free_port()}/live"]
+    return Program([*args, *options], env={"FAKE_PASSWORD": PASSWORD})
+
+
+def url_of(running: Program) -> str:
+    """Where it listens."""
+    line = wait_for(lambda: next((line for line in running.out if "platform on" in line), ""), "the platform", 30)
+    return line.split()[-1].strip()
+
+
+def test_a_relay_logs_in_where_a_redirect_leads(tmp_path: Path, small: Path) -> None:
+    with program(*LOGIN) as last, program("--redirect", url_of(last)) as first:
+        table = stream_table("town", KEY, targets={"out": url_of(first)}, more='user = "bob"\n')
+        table += 'password = { env = "OUT_PASSWORD" }\n'
+        allow = 'allow_networks = ["127.0.0.0/8"]\n'
+        with relay(tmp_path, table, extra=allow, env={"OUT_PASSWORD": PASSWORD}) as running:
+            with publisher(running.publish_url(KEY), small) as encoder:
+                wait_for(lambda: "on air" in last.text, "the programme behind the redirect and the login", 20)
+                (target,) = running.stream("town")["targets"]  # type: ignore[misc]
+                assert encoder.wait(30) == 0
+            assert (target["state"], target["attempts"]) == ("live", 1)
+            assert target["destination"] == url_of(last)
+            wait_for(lambda: "over (clean)" in last.text, "the goodbye")
+            said = running.program.text + last.text + first.text
+        assert PASSWORD not in said
+        assert "on air" not in first.text
+
+
 def test_the_fake_platform_as_a_program_asks_for_a_login_and_sends_elsewhere() -> None:
-    def program(*options: str) -> Program:
-        args = [sys.executable, "-m", "relay.fakeplatform", "--listen", f"rtmp://127.0.0.1:{free_port()}/live"]
-        return Program([*args, *options], env={"FAKE_PASSWORD": "hunter2"})
-
-    def url(running: Program) -> str:
-        line = wait_for(lambda: next((line for line in running.out if "platform on" in line), ""), "the platform")
-        return line.split()[-1].strip()
-
-    login = ["--authmod", "adobe", "--user", "bob", "--password-env", "FAKE_PASSWORD"]
-    with program(*login) as last, program("--redirect", url(last)) as first:
-        address = url(first)
-        bob = url(last).replace("://", "://bob:hunter2@") + "/key"
+    with program(*LOGIN) as last, program("--redirect", url_of(last)) as first:
+        address = url_of(first)
+        bob = url_of(last).replace("://", f"://bob:{PASSWORD}@") + "/key"
         subprocess.run([ffmpeg5(), "-loglevel", "error", *SOURCE, bob], check=True, timeout=30)
         refused = subprocess.run([ffmpeg5(), "-loglevel", "error", *SOURCE, f"{address}/key"], check=False, timeout=30)
 
         assert refused.returncode != 0, "FFmpeg follows no redirects"
         wait_for(lambda: "on air" in last.text, "the programme")
         assert "refused" in first.text
-        assert "hunter2" not in last.text
+        assert PASSWORD not in last.text
 
     with program("--authmod", "adobe") as broken:
         assert broken.wait() == 2
