@@ -129,8 +129,16 @@ class Show:
         until = time.monotonic() + PATIENCE_S
         while not found():
             if time.monotonic() > until:
-                raise TimeoutError(f"{self.name}: {what}")
+                raise TimeoutError(f"{self.name}: {what}; {self.diagnosis()}")
             time.sleep(0.005)
+
+    def diagnosis(self) -> str:
+        """What somebody who has to find the reason wants to see."""
+        stream = self.running.stream(self.name)
+        said = [str(line.get("msg")) for line in self.running.log() if self.name in str(line)][-8:]
+        feeds = [(one["name"], one["state"], one["frames_in"], one["health"]) for one in stream.get("feeds", [])]  # type: ignore[attr-defined]
+        tails = {feed: (encoder.running, encoder.tail) for feed, encoder in self.encoders.items()}
+        return f"{stream.get('state')}, {feeds}, {said}, {tails}, newest {self.session.tags[-1].at - time.monotonic()}"
 
     def state(self, feed: str) -> str:
         """What the API says of a feed."""
@@ -188,6 +196,7 @@ def come_back(show: Show, runs: int) -> list[float]:
             encoder.process.kill()
             encoder.stop()
         time.sleep(show.random.uniform(0.2, 4.0))
+        show.newest = max(tag.mark[1] for tag in show.session.tags if tag.mark)  # type: ignore[attr-defined]
         before = len(show.session.tags)
         feed = show.random.choice(["primary", "backup"])
         encoder = show.start(feed, MAKERS[feed])
@@ -201,7 +210,6 @@ def come_back(show: Show, runs: int) -> list[float]:
                     return True
             return False
 
-        show.newest = max(tag.mark[1] for tag in show.session.tags if tag.mark)  # type: ignore[attr-defined]
         show.wait(seen, "not back on air")
         show.wait(lambda encoder=encoder: len(encoder.out) >= 2, "no word from the encoder")  # type: ignore[misc]
         values.append((numbers[0] - float(encoder.out[1].split()[1])) * 1000)

@@ -78,6 +78,7 @@ from relay.rtmp.auth import is_user_name
 from relay.rtmp.names import is_public_name
 from relay.secret import Secret, redact_url, redact_urls
 from relay.secretref import SecretRef, SecretRefs
+from relay.stream.fit import Compatibility, compatibility
 from relay.stream.sinks import PLANNED_ENDS, Sink
 
 __all__ = [
@@ -89,6 +90,7 @@ __all__ = [
     "Allow",
     "Background",
     "Codec",
+    "Compatibility",
     "ConfigError",
     "ConfigModel",
     "ConnectionRefused",
@@ -150,6 +152,7 @@ __all__ = [
     "TsMuxer",
     "audio_facts",
     "codec_string",
+    "compatibility",
     "hookimpl",
     "is_loopback",
     "is_public_name",

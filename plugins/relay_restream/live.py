@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
 
 from relay.api import (
+    Compatibility,
     ConfigError,
     Packet,
     Role,
@@ -22,6 +23,7 @@ from relay.api import (
     TargetStateChanged,
     TargetWarning,
     TrackSet,
+    compatibility,
     parse_url,
 )
 
@@ -39,6 +41,8 @@ class Running:
     branch: Branch
     since: float
     claim: bytes
+    tracks: TrackSet
+    """What its connection began with."""
     warnings: dict[str, str] = field(default_factory=dict)
 
 
@@ -75,6 +79,7 @@ class StreamTargets:
         self._branches: dict[tuple[Tailoring, float], Branch] = {}
         self._sending: tuple[Branch, ...] = ()
         self._tracks: TrackSet | None = None
+        self._first_tracks: dict[str, TrackSet] = {}
         self._joining_late = False
         self.closed = False
         self.on_closed: Callable[[StreamTargets], None] = lambda _: None
@@ -213,9 +218,13 @@ class StreamTargets:
             if wanted is None or not wanted.enabled or refused or not wanted.pushes_like(running.wanted):
                 self._leave(name, running)
                 return
+            if wanted.options.new_format == "reconnect" and self._other_format(running.tracks, wanted):
+                self._leave(name, running)
+                return
             running.wanted = wanted
         elif wanted is None:
             self._resting.pop(name, None)
+            self._first_tracks.pop(name, None)
         elif not wanted.enabled:
             self._rest(name, "stopped", f"by-{wanted.by}", "")
         elif refused is not None:
@@ -226,9 +235,19 @@ class StreamTargets:
     def _refusal(self, wanted: Wanted) -> str | None:
         if self._tracks is None:
             return None
-        tracks = Tailor(wanted.tailoring).configure(self._tracks)
+        tracks = self._tracks_for(wanted)
         texts = [finding.text for finding in fit.of_tracks(wanted, tracks) if finding.refuses]
+        first = self._first_tracks.get(wanted.name)
+        if wanted.options.new_format == "refuse" and first is not None and self._other_format(first, wanted):
+            texts.append("the stream has another format than it began with (new_format)")
         return "; ".join(texts) or None
+
+    def _tracks_for(self, wanted: Wanted) -> TrackSet:
+        return Tailor(wanted.tailoring).configure(self._tracks or TrackSet())
+
+    def _other_format(self, before: TrackSet, wanted: Wanted) -> bool:
+        """Whether what a target gets now is of another codec, picture size, sampling rate or set of tracks."""
+        return compatibility(before, self._tracks_for(wanted)) is Compatibility.CLASS
 
     def _join(self, wanted: Wanted) -> None:
         name = wanted.name
@@ -247,7 +266,9 @@ class StreamTargets:
         branch.names.add(name)
         branch.metered |= wanted.options.preset is not None
         self._resting.pop(name, None)
-        self._running[name] = Running(wanted, branch, self._tools.context.clock.seconds(), claim)
+        tracks = self._tracks_for(wanted)
+        self._first_tracks.setdefault(name, tracks)
+        self._running[name] = Running(wanted, branch, self._tools.context.clock.seconds(), claim, tracks)
         branch.push.add(target)
         if self._joining_late:
             self._look(branch)

@@ -77,6 +77,10 @@ class TargetOptions(ConfigModel):
     """onMetaData: corrected where this target's tracks differ, as it comes, or only what the tracks prove."""
     delay_s: Annotated[float, Field(ge=0, le=MAX_DELAY_S)] = 0.0
     """Send the programme this much later; `dump` throws away what waits."""
+    new_format: Literal["inline", "reconnect", "refuse"] = "inline"
+    """When codec, picture size, sampling rate or the set of tracks change, as at a switch to an encoder with other
+    settings. ``inline``: new headers on the same connection. ``reconnect``: a new connection, for servers that take the
+    format of its beginning for granted. ``refuse``: not sent until the first format is back."""
 
     @field_validator("preset")
     @classmethod

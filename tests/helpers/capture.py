@@ -223,10 +223,11 @@ class Checker:
         for (before, was), (tag, mark) in itertools.pairwise(pictures):
             assert was is not None
             assert mark is not None
+            repeat = was[1] < newest  # the slate: its picture is an older one than the sound around it
             newest = max(newest, was[1])
             if was[0] == mark[0]:
                 continue
-            shifts = [self._shift(session, one) for one in (before, tag)]
+            shifts = [None] if repeat else [self._shift(session, one) for one in (before, tag)]
             found.append(
                 Cut(
                     was[0],
