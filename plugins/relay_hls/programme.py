@@ -30,9 +30,9 @@ from .shelf import Found, Shelf
 COUNT_FROM = 1_577_836_800
 """2020-01-01: sequence numbers start at the seconds since then, so they are higher after every restart, and fit the
 32 bits of some players until 2088."""
-DISCONTINUITIES = 10_000
-"""They start below this, at another number after every restart: hls.js keeps an array as long as the number and walks
-through it at every update, so it would hang at the number of seconds."""
+HOUR = 3_600
+"""Discontinuities start at the hours: as above, but hls.js keeps an array as long as the number and walks through it at
+every update, so it would hang at the number of seconds."""
 
 _RATES = (24_000 / 1001, 24, 25, 30_000 / 1001, 30, 48, 50, 60_000 / 1001, 60, 100, 120_000 / 1001, 120)
 
@@ -101,7 +101,7 @@ class Programme:
         self.ready = Waiters(clock, waiters)
         self.requests = 0
         self.bytes_sent = 0
-        self.part_target_ms = 0.0
+        self.part_target_ms = float(options.part_ms)
         self.form: Form = FMP4 if options.container == "fmp4" else TS
         if not options.part_ms:
             self.form = Form(extension=self.form.extension, content_type=self.form.content_type, parts=False)
@@ -113,7 +113,7 @@ class Programme:
         self._index = ""
         self._epoch = f"{int(wall_clock()):x}{secrets.token_hex(2)}"
         self._first = max(int(wall_clock()) - COUNT_FROM, 0)
-        self._discontinuity = self._first % DISCONTINUITIES
+        self._discontinuity = self._first // HOUR
         self._renditions: dict[str, Rendition] = {}
         self._before: list[Rendition] = []
         self._before_terms = Terms(target_duration=options.segment_s, part_target_ms=0)
@@ -201,7 +201,7 @@ class Programme:
         if self.shelf is None and outputs:
             self.shelf = self.open_shelf(self)
         self.outputs = list(outputs)
-        self.part_target_ms = max(self.part_target_ms, part_target_ms)
+        self.part_target_ms = part_target_ms or self.part_target_ms
         kept = {output.planned.name for output in outputs}
         for name, rendition in self._renditions.items():
             if name not in kept and not rendition.over:

@@ -305,31 +305,33 @@ class Visit:
         if found is None:
             refuse(self._request, 404, "rendition.unknown")
             return
-        rendition, terms = found
+        rendition, _ = found
         try:
             asked = read_directives(self._request.args)
             waits = bool(rendition.form.parts) and must_wait(rendition, asked)
         except BadDirectiveError as error:
             refuse(self._request, 400, "reload.bad", str(error))
             return
-        give = _Giver(self, programme, rendition, terms, asked)
         if not waits:
-            give(True)
+            self._give_playlist(programme, name, asked, True)
             return
         self._hold(
             rendition.waiters,
             lambda: rendition.over or rendition.has(asked.msn or 0, asked.part),
-            give,
-            3.0 * terms.target_duration,
+            lambda good: self._give_playlist(programme, name, asked, good),
+            3.0 * programme.terms.target_duration,
         )
 
-    def give_playlist(
-        self, programme: Programme, rendition: Rendition, terms: Terms, asked: Directives, good: bool
-    ) -> None:
+    def _give_playlist(self, programme: Programme, name: str, asked: Directives, good: bool) -> None:
         """Send a playlist as it is now; *good* is false when what was asked for did not come."""
         if not good:
             refuse(self._request, 503, "reload.late", "The stream does not go on at the moment.", retry_s=1)
             return
+        found = programme.playlist(name)
+        if found is None:
+            refuse(self._request, 404, "rendition.unknown")
+            return
+        rendition, terms = found
         text = rendition.text(asked.skip, lambda: _render(programme, rendition, terms, asked.skip))
         held = asked.msn is not None and rendition.form.parts
         seconds = 6 * terms.target_duration if held else 1 if rendition.form.parts else terms.target_duration // 2
@@ -420,20 +422,6 @@ class Visit:
         set_header(request, b"Content-Range", b"bytes %d-%d/%d" % (first, last, size))
         send(request, cut(pieces, first, last), last - first + 1)
         return last - first + 1
-
-
-@dataclass(frozen=True, slots=True)
-class _Giver:
-    """Answers a playlist request later."""
-
-    visit: Visit
-    programme: Programme
-    rendition: Rendition
-    terms: Terms
-    asked: Directives
-
-    def __call__(self, good: bool) -> None:
-        self.visit.give_playlist(self.programme, self.rendition, self.terms, self.asked, good)
 
 
 def _render(programme: Programme, rendition: Rendition, terms: Terms, skip: bool) -> bytes:

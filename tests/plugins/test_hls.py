@@ -144,7 +144,7 @@ def test_discontinuities_are_counted_from_a_number_that_hls_js_can_count_to() ->
     stage.run(9)
 
     # It keeps an array as long as this and walks through it at every update: at 200 million a browser hangs.
-    assert int(tag(stage.lines(), "EXT-X-DISCONTINUITY-SEQUENCE")[0]) < 10_000
+    assert int(tag(stage.lines(), "EXT-X-DISCONTINUITY-SEQUENCE")[0]) < 100_000
 
 
 def test_the_window_slides_and_what_left_it_can_still_be_fetched_for_a_while() -> None:

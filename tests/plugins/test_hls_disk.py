@@ -289,3 +289,20 @@ def test_a_journal_that_is_torn_anywhere_is_read_as_far_as_it_is_whole(cut: int)
 @pytest.mark.parametrize("junk", [b"[]\n", b"5\n", b'{"segment": {}}\n', b"\xff\n", b"[" * 5000 + b"\n", b"{}\n"])
 def test_junk_in_a_journal_ends_it(junk: bytes) -> None:
     assert journal.read_journal(junk).records == []
+
+
+def test_whoever_waited_over_the_return_gets_a_playlist_with_parts(tmp_path: Path) -> None:
+    before = stage_on(tmp_path)
+    before.start()
+    before.run(14)
+    leave(before)
+    last = int(tag(before.lines(), "EXT-X-MEDIA-SEQUENCE")[0]) + len(uris(before.lines())) - 1
+    stage = stage_on(tmp_path)
+    peer = stage.peer()
+    peer.begin("GET", f"/hls/stage/main.m3u8?_HLS_msn={last + 1}&_HLS_part=0")
+    stage.clock.advance(0)
+    stage.start()
+    stage.run(1)
+
+    assert b"#EXT-X-PART:" in peer.answer().body
+    peer.hang_up()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+from functools import cache
 from typing import Any
 
 import pytest
@@ -17,12 +18,18 @@ from tests.helpers.hls import Stage, attribute, tag, uris
 from tests.http.fakes import Answer, Peer
 
 
-def playing(seconds: float = 30.3, **options: object) -> Stage:
+def playing(seconds: float = 30.3, **options: Any) -> Stage:
     """A stage on which a stream has been on for a while."""
     stage = Stage(**options)
     stage.start()
     stage.run(seconds)
     return stage
+
+
+@cache
+def shown(seconds: float = 9, *, locked: bool = False) -> Stage:
+    """A stage that many tests look at and none changes."""
+    return playing(seconds, answer=only_with_key if locked else None)
 
 
 def last(stage: Stage) -> tuple[int, int]:
@@ -67,7 +74,7 @@ def answered(peer: Peer) -> bool:
     ],
 )
 def test_a_playlist_is_held_until_it_has_what_is_asked_for(ahead: int, part: int | None, status: int | None) -> None:
-    stage = playing(30.3)
+    stage = shown(30.3)
     number, parts = last(stage)
     assert parts > 0
     peer = begin(stage, f"stage/main.m3u8?_HLS_msn={number + ahead}" + ("" if part is None else f"&_HLS_part={part}"))
@@ -82,14 +89,14 @@ def test_a_playlist_is_held_until_it_has_what_is_asked_for(ahead: int, part: int
     "query", ["_HLS_part=1", "_HLS_msn=x", "_HLS_msn=-1", "_HLS_msn=1.5", "_HLS_msn=", "_HLS_msn=1&_HLS_msn=2"]
 )
 def test_a_directive_that_is_none_is_refused(query: str) -> None:
-    answer = playing(9).get(f"stage/main.m3u8?{query}")
+    answer = shown().get(f"stage/main.m3u8?{query}")
 
     assert answer.status == 400
     assert answer.headers["cache-control"] == "no-store"
 
 
 def test_unknown_directives_are_ignored() -> None:
-    assert playing(9).get("stage/main.m3u8?_HLS_future=1&x=y").status == 200
+    assert shown().get("stage/main.m3u8?_HLS_future=1&x=y").status == 200
 
 
 def test_whoever_waits_for_a_part_gets_it_with_the_playlist_that_lists_it() -> None:
@@ -257,7 +264,7 @@ def test_a_key_opens_a_signed_address_that_carries_the_right_from_playlist_to_se
     ],
 )
 def test_without_the_right_nothing_is_given(path: str) -> None:
-    stage = playing(9, answer=only_with_key)
+    stage = shown(locked=True)
     programme = stage.plugin.programme("stage")
     assert programme is not None
     [rendition] = programme.renditions()
@@ -321,7 +328,7 @@ def test_a_refusal_does_not_say_whether_there_is_such_a_stream() -> None:
     ],
 )
 def test_one_range_is_served(header: str, first: int, end: int | None) -> None:
-    stage = playing(9)
+    stage = shown()
     path = "stage/" + uris(stage.lines())[0]
     whole = stage.get(path).body
     answer = stage.get(path, Range=header)
@@ -337,7 +344,7 @@ def test_one_range_is_served(header: str, first: int, end: int | None) -> None:
     ["bytes=0-,0-", "bytes=0-1,3-4", "bytes=9-2", "bytes=-", "items=0-1", "bytes=a-b", "bytes=" + "0-," * 2000],
 )
 def test_what_is_not_one_range_gets_the_whole(header: str) -> None:
-    stage = playing(9)
+    stage = shown()
     path = "stage/" + uris(stage.lines())[0]
 
     answer = stage.get(path, Range=header)
@@ -347,7 +354,7 @@ def test_what_is_not_one_range_gets_the_whole(header: str) -> None:
 
 @pytest.mark.parametrize("header", ["bytes=999999999-", "bytes=-0"])
 def test_a_range_of_nothing_is_refused(header: str) -> None:
-    stage = playing(9)
+    stage = shown()
     answer = stage.get("stage/" + uris(stage.lines())[0], Range=header)
 
     assert answer.status == 416
@@ -356,7 +363,7 @@ def test_a_range_of_nothing_is_refused(header: str) -> None:
 
 @pytest.mark.parametrize("path", ["stage/index.m3u8", "stage/main.m3u8", "{segment}", "stage/none.m4s"])
 def test_head_is_get_without_the_body(path: str) -> None:
-    stage = playing(9)
+    stage = shown()
     path = path.format(segment="stage/" + uris(stage.lines())[0])
     get, head = stage.get(path), stage.get(path, method="HEAD")
 
@@ -366,11 +373,11 @@ def test_head_is_get_without_the_body(path: str) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "TRACE", "BREW"])
 def test_other_methods_are_refused(method: str) -> None:
-    assert playing(5).get("stage/main.m3u8", method=method).status == 405
+    assert shown().get("stage/main.m3u8", method=method).status == 405
 
 
 def test_a_page_of_another_site_may_read_everything_and_send_nothing() -> None:
-    stage = playing(9)
+    stage = shown()
     preflight = stage.get("stage/main.m3u8", method="OPTIONS", Origin="null")
     answers: list[Answer] = [
         preflight,
@@ -406,14 +413,14 @@ def test_a_page_of_another_site_may_read_everything_and_send_nothing() -> None:
     ],
 )
 def test_there_is_nothing_but_what_is_listed(path: str) -> None:
-    answer = playing(9).get(path)
+    answer = shown().get(path)
 
     assert answer.status == 404
     assert answer.headers["cache-control"] == "no-store"
 
 
 def test_a_playlist_is_compressed_for_those_who_like_it() -> None:
-    stage = playing(9)
+    stage = shown()
     packed = stage.get("stage/main.m3u8", Accept_Encoding="gzip, br")
 
     assert packed.headers["content-encoding"] == "gzip"
