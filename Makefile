@@ -47,7 +47,7 @@ demo: $(VENV)/.installed-ffmpeg ## start the relay, two test encoders, two fake 
 test: $(VENV)/.installed-dev ## run every test
 	$(BIN)/python -bb -m pytest $(ARGS)
 
-soak: $(VENV)/.installed-dev ## run the tests between real programs at full length (about ten minutes)
+soak: $(VENV)/.installed-dev ## run the tests between real programs at full length (about twenty minutes)
 	RELAY_LONG=1 RELAY_SOAK=1 $(BIN)/python -bb -m pytest tests/integration $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff, its formatter, and the floors

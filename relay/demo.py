@@ -153,6 +153,7 @@ class Show:
         wait_for_port(1935, self.relay)
         for feed in FEEDS:
             self.start_encoder(feed)
+            wait_until(lambda stream, feed=feed: any(one["name"] == feed for one in stream.get("feeds", [])), 10)  # type: ignore[misc]
 
     def _start_platform(self, name: str, port: int) -> None:
         command = [sys.executable, "-m", "relay", "fake-platform", "--manners", name, "--key-env", "DEMO_KEY"]
