@@ -240,5 +240,5 @@ def _stream(variant: Variant) -> Iterator[tuple[str, str]]:
         yield "VIDEO-RANGE", picture.video_range
     if variant.audio_group:
         yield "AUDIO", f'"{variant.audio_group}"'
-    if picture is not None:
-        yield "CLOSED-CAPTIONS", "NONE"
+    # No CLOSED-CAPTIONS: captions are in the pictures or not, and may begin in the middle of a show. NONE would tell
+    # players not to look.

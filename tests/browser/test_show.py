@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.browser import viewer
+from tests.browser.captions import with_captions
 from tests.browser.chromium import Browser, wait_for
 from tests.integration.harness import LONG, ROOT, Program, Relay, ffmpeg9, publisher, relay
 
@@ -92,6 +93,25 @@ def test_a_show_is_watched_with_low_latency(browser: Browser, tmp_path: Path) ->
         assert browser.text("#n-codecs").lower() == "avc1.42c01e, mp4a.40.2"
         assert browser.text("#n-stalls") == "0"
         assert browser.complaints() == []
+        browser.open("about:blank")
+
+
+def test_captions_of_the_encoder_can_be_shown(browser: Browser, tmp_path: Path, clips: dict[str, Path]) -> None:
+    captioned = tmp_path / "captioned.flv"
+    captioned.write_bytes(with_captions(clips["red"].read_bytes(), "GOOD EVENING"))
+    with hls_relay(tmp_path) as running, on_air(running, PRIMARY, captioned):
+        wait_for(lambda: running.stream("show").get("state") == "live", "stream", 10)
+        browser.open(page(running))
+        browser.wait("return !document.getElementById('captions').hidden", "button for captions", 30)
+
+        browser.keys("c")
+        shown = """return [...document.getElementById('video').textTracks].filter((track) => track.mode === 'showing')
+            .flatMap((track) => [...(track.activeCues ?? [])].map((cue) => cue.text)).join(' ')"""
+        wait_for(lambda: "GOOD EVENING" in browser.run(shown), "caption", 10)
+        assert browser.run("return document.getElementById('captions').getAttribute('aria-pressed')") == "true"
+
+        browser.keys("c")
+        assert browser.run(shown) == ""
         browser.open("about:blank")
 
 

@@ -4,6 +4,8 @@
 // again by itself: that is the keeper's. Kinds: "tracks" (choices have changed), "ended", "off-air", "refused",
 // "unreachable", "broken".
 
+import { Captions } from "/static/captions.js";
+
 const VENDOR = "/static/vendor/hls-1.7.4/";
 
 const once = { maxTimeToFirstByteMs: 10_000, maxLoadTimeMs: 15_000, timeoutRetry: null, errorRetry: null };
@@ -20,12 +22,6 @@ const CONFIG = {
   manifestLoadPolicy: { default: once },
   playlistLoadPolicy: { default: retried },
   fragLoadPolicy: { default: retried },
-  captionsTextTrack1Label: "Captions 1",
-  captionsTextTrack1LanguageCode: "",
-  captionsTextTrack2Label: "Captions 2",
-  captionsTextTrack2LanguageCode: "",
-  captionsTextTrack3Label: "Captions 3",
-  captionsTextTrack4Label: "Captions 4",
 };
 
 /** Load what this browser needs; null when it can play no HLS at all. */
@@ -59,7 +55,9 @@ class HlsEngine {
   constructor(Hls, video, url, report) {
     this.#video = video;
     this.#report = report;
-    const hls = (this.#hls = new Hls(CONFIG));
+    const captions = new Captions(video);
+    const hls = (this.#hls = new Hls({ ...CONFIG, ...captions.config(Hls) }));
+    captions.follow(Hls, hls);
     hls.on(Hls.Events.MANIFEST_PARSED, () => {
       hls.attachMedia(video);
       report("tracks");
