@@ -73,7 +73,7 @@ class Result:
 class Show:
     """One stream with two encoders, on one relay."""
 
-    def __init__(self, name: str, running: Relay, sink: capture.Destination, files: dict[str, Path], epoch: float):
+    def __init__(self, name: str, running: Relay, sink: capture.RemoteDesk, files: dict[str, Path], epoch: float):
         self.name = name
         self.running = running
         self.sink = sink
@@ -82,6 +82,7 @@ class Show:
         self.host = f"127.0.0.1:{running.port}"
         self.prefix: Callable[[list[str]], list[str]] = list
         self.encoders: dict[str, Program] = {}
+        self.session = capture.Session()  # what the destination has of it, once all is over
         self.random = random.Random(name)
 
     def start(self, feed: str, maker: str, *more: str) -> Program:
@@ -94,7 +95,7 @@ class Show:
 
     def stop(self) -> None:
         """End both encoders, the one on air last: that is no switch then."""
-        air = self.on_air if self.sink.of(self.name) else ""
+        air = self.on_air
         for feed in sorted(self.encoders, key=lambda feed: MAKERS[feed] == air):
             encoder = self.encoders[feed]
             with contextlib.suppress(ProcessLookupError):
@@ -110,19 +111,9 @@ class Show:
         return encoder
 
     @property
-    def session(self) -> capture.Session:
-        """What the destination has of it; there must be one session only."""
-        return self.sink.of(self.name)[0]
-
-    @property
     def on_air(self) -> str:
         """Maker of the newest picture."""
-        tags = self.session.tags
-        for index in range(len(tags) - 1, -1, -1):
-            mark = tags[index].mark
-            if mark is not None:
-                return mark[0]
-        return ""
+        return str(self.sink.ask("on_air", self.name))
 
     def wait(self, found: Callable[[], bool], what: str) -> None:
         """Poll the destination."""
@@ -130,7 +121,7 @@ class Show:
         while not found():
             if time.monotonic() > until:
                 raise TimeoutError(f"{self.name}: {what}; {self.diagnosis()}")
-            time.sleep(0.005)
+            time.sleep(0.02)
 
     def diagnosis(self) -> str:
         """What somebody who has to find the reason wants to see."""
@@ -138,7 +129,7 @@ class Show:
         said = [str(line.get("msg")) for line in self.running.log() if self.name in str(line)][-8:]
         feeds = [(one["name"], one["state"], one["frames_in"], one["health"]) for one in stream.get("feeds", [])]  # type: ignore[attr-defined]
         tails = {feed: (encoder.running, encoder.tail) for feed, encoder in self.encoders.items()}
-        return f"{stream.get('state')}, {feeds}, {said}, {tails}, newest {self.session.tags[-1].at - time.monotonic()}"
+        return f"{stream.get('state')}, {feeds}, {said}, {tails}"
 
     def state(self, feed: str) -> str:
         """What the API says of a feed."""
@@ -154,7 +145,7 @@ FEEDS = {maker: feed for feed, maker in MAKERS.items()}
 def begin(show: Show) -> None:
     """Both encoders publish and the destination has pictures."""
     show.start("primary", "A")
-    show.wait(lambda: bool(show.sink.of(show.name)) and show.on_air == "A", "first picture")
+    show.wait(lambda: show.on_air == "A", "first picture")
     show.stand_by("backup", "B")
 
 
@@ -188,7 +179,7 @@ def come_back(show: Show, runs: int) -> list[float]:
     """Both are gone; one comes back: how long after its first keyframe it is on air."""
     values = []
     show.start("primary", "A")
-    show.wait(lambda: bool(show.sink.of(show.name)) and show.on_air == "A", "first picture")
+    show.wait(lambda: show.on_air == "A", "first picture")
     show.stand_by("backup", "B")
     for _ in range(runs):
         time.sleep(show.random.uniform(0, 2.0))
@@ -196,23 +187,14 @@ def come_back(show: Show, runs: int) -> list[float]:
             encoder.process.kill()
             encoder.stop()
         time.sleep(show.random.uniform(0.2, 4.0))
-        show.newest = max(tag.mark[1] for tag in show.session.tags if tag.mark)  # type: ignore[attr-defined]
-        before = len(show.session.tags)
+        newest = show.sink.ask("newest", show.name)
         feed = show.random.choice(["primary", "backup"])
         encoder = show.start(feed, MAKERS[feed])
-        numbers: list[float] = []
-
-        def seen(before: int = before, maker: str = MAKERS[feed], numbers: list[float] = numbers) -> bool:
-            for tag in show.session.tags[before:]:
-                mark = tag.mark
-                if mark is not None and mark[0] == maker and tag.keyframe and mark[1] > show.newest:  # type: ignore[attr-defined]
-                    numbers.append(tag.at)
-                    return True
-            return False
-
-        show.wait(seen, "not back on air")
+        question = ("seen", show.name, MAKERS[feed], newest)
+        show.wait(lambda question=question: show.sink.ask(*question) is not None, "not back on air")  # type: ignore[misc]
+        arrived = show.sink.ask(*question)
         show.wait(lambda encoder=encoder: len(encoder.out) >= 2, "no word from the encoder")  # type: ignore[misc]
-        values.append((numbers[0] - float(encoder.out[1].split()[1])) * 1000)
+        values.append((arrived - float(encoder.out[1].split()[1])) * 1000)
         other = next(one for one in MAKERS if one != feed)
         show.stand_by(other, MAKERS[other])
     return values
@@ -222,7 +204,7 @@ def lose_paths(show: Show, runs: int) -> None:
     """Two paths of one encoder, the second 150 ms slower; either is killed and comes back."""
     more = {"primary": (), "backup": ("--delay", "0.15")}
     show.start("primary", "A")
-    show.wait(lambda: bool(show.sink.of(show.name)) and show.on_air == "A", "first picture")
+    show.wait(lambda: show.on_air == "A", "first picture")
     show.start("backup", "A", *more["backup"])
     for _ in range(runs):
         show.wait(lambda: {show.state(feed) for feed in MAKERS} == {"live", "merged"}, "the paths are not merged")
@@ -273,10 +255,10 @@ def measure(case: str, runs: int, shows: int, files: dict[str, Path], scratch: P
     checker = capture.Checker({maker: programme.load(files[maker], shift=30 * (maker == "B")) for maker in "AB"})
     with contextlib.ExitStack() as stack:
         cable = stack.enter_context(cables.cable()) if case == "unplugged" else None
-        sink = stack.enter_context(capture.Destination())
+        sink = stack.enter_context(capture.RemoteDesk())
         mode = 'mode = "auto"' if case == "merged" else 'mode = "switch"'
         extra = f'[[listen]]\nurl = "rtmp://{cables.HERE}:1936"\n' if cable else ""
-        running = stack.enter_context(relay(scratch, table(shows, sink.url, mode), extra=extra))
+        running = stack.enter_context(relay(scratch, table(shows, sink.ask("url"), mode), extra=extra))
         epoch = time.monotonic()
         playing = [Show(f"show{n}", running, sink, files, epoch) for n in range(shows)]
         for show in playing:
@@ -302,22 +284,26 @@ def measure(case: str, runs: int, shows: int, files: dict[str, Path], scratch: P
         if case == "merged":
             odd = [str(line.get("msg")) for line in running.log()]
             result.faults += [line for line in odd if "(fast)" in line or "not merged" in line or "no feed" in line]
-        if len(sink.sessions) != shows:
-            result.faults += [f"{one.name}: {one.error or 'closed'}" for one in sink.sessions if one.closed]
-            told = [line for line in running.log() if line.get("target")]
-            result.faults += [f"log: {line}" for line in told[2 * shows :]]
-        sink.close()  # the slate would go on
-        time.sleep(0.1)
-        judge(result, playing, checker, gave, each, scratch)
+        sessions: list[capture.Session] = sink.ask("finish")
+        if len(sessions) != shows:
+            result.faults += [f"{one.name}: {one.error or 'closed'}" for one in sessions if one.closed]
+        for show in playing:
+            show.session = next(one for one in sessions if one.name == show.name)
+        judge(result, playing, len(sessions), checker, gave, each, scratch)
     return result
 
 
 def judge(
-    result: Result, shows: list[Show], checker: capture.Checker, gave: list[object], each: int, scratch: Path
+    result: Result,
+    shows: list[Show],
+    sessions: int,
+    checker: capture.Checker,
+    gave: list[object],
+    each: int,
+    scratch: Path,
 ) -> None:
     """Look at what the destination received."""
     cuts = [cut for show in shows for cut in checker.cuts(show.session)]
-    sessions = sum(len(show.sink.of(show.name)) for show in shows)
     backward = sum(capture.backward_steps(show.session) for show in shows)
     spoilt = sum(checker.spoilt(show.session) for show in shows)
     shifts = [abs(cut.shift_ms) for cut in cuts if cut.shift_ms is not None]

@@ -17,7 +17,7 @@ from relay.media.tracks import TrackTable
 from relay.stream.choice import best_of, may_leave, preferred, rank
 from relay.stream.clip import Clip
 from relay.stream.feeds import Feed, FeedState
-from relay.stream.fit import compatibility
+from relay.stream.fit import Compatibility, compatibility, parameter_sets, strays
 from relay.stream.hold import Hold, Mark, after_all_shown
 from relay.stream.judge import Fault, Level, Trigger
 from relay.stream.paths import Paths
@@ -42,8 +42,8 @@ class Air(Protocol):
         """Send *packet* to everybody."""
         ...
 
-    def adopt(self, table: TrackTable, cut: int) -> None:
-        """Describe the programme by *table* from stream time *cut* on; sinks learn what is new to them."""
+    def adopt(self, table: TrackTable, cut: int, *, renew: bool = False) -> None:
+        """Describe the programme by *table* from stream time *cut* on; sinks learn what is new, or all to *renew*."""
         ...
 
     def recent(self) -> Iterable[Packet]:
@@ -276,12 +276,16 @@ class Failover:
         packets = feed.replay_from(now if how == "clean" or self.live_feed is None else content_at + step)
         began = packets[0][0]
         fit = compatibility(self.air.tracks, feed.table.tracks)
-        cut = after_all_shown(mark.next_dts, packets[0][1], self.air.recent())
+        first = packets[0][1]
+        renew = strays(self.air.recent(), self.air.tracks) and not parameter_sets(first)
+        if renew:
+            fit = max(fit, Compatibility.HEADERS)
+        cut = after_all_shown(mark.next_dts, first, self.air.recent())
         self._leave()
-        feed.go_live_with(packets, offset=cut - packets[0][1].dts, cut=cut, now=now)
+        feed.go_live_with(packets, offset=cut - first.dts, cut=cut, now=now)
         previous = self._last_name
         self._on_air(feed)
-        self.air.adopt(feed.table, cut)
+        self.air.adopt(feed.table, cut, renew=renew)
         self.switches += 1
         self.report(  # before the first packet, so that who writes files or playlists knows what it begins
             Switched(
@@ -364,7 +368,8 @@ class Failover:
         if begins:
             slate = self._options.slate != "none"
             if slate:
-                hold.show(self.air.tracks, self.air.recent(), now, self.clip)
+                clip = None if strays(self.air.recent(), self.air.tracks) else self.clip
+                hold.show(self.air.tracks, self.air.recent(), now, clip)
             self.report(Held(reason=hold.reason, hold_s=hold_s, slate=slate))
             self.pace(now)
         if hold.held_s >= hold_s and not self.feeds:

@@ -10,10 +10,13 @@ headers.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 
 from relay.media import configs
-from relay.media.packets import MediaKind, Track, TrackSet
+from relay.media import nal as nals
+from relay.media.errors import MediaError
+from relay.media.packets import Codec, MediaKind, Packet, Track, TrackSet
 from relay.stream.tracksets import configuration
 
 
@@ -35,6 +38,32 @@ def compatibility(before: TrackSet, after: TrackSet) -> Compatibility:
     if {_class(track) for track in before.tracks} == {_class(track) for track in after.tracks}:
         return Compatibility.HEADERS
     return Compatibility.CLASS
+
+
+def strays(recent: Iterable[Packet], tracks: TrackSet) -> bool:
+    """Whether decoders of *tracks* hold parameter sets that came within the pictures and differ from the header's.
+
+    *recent* begins with the newest keyframe. An encoder that repeats its header in front of keyframes does no harm;
+    one that changes it there alone leaves behind a decoder that the header does not describe.
+    """
+    keyframe = next((packet for packet in recent if packet.keyframe), None)
+    track = None if keyframe is None else tracks.find(keyframe.kind, keyframe.track)
+    if keyframe is None or track is None:
+        return False
+    return any(unit not in track.config for unit in parameter_sets(keyframe))
+
+
+def parameter_sets(packet: Packet) -> list[bytes]:
+    """Return the parameter sets within a picture."""
+    try:
+        units = nals.split(packet.payload)
+    except MediaError:
+        return []
+    if packet.codec is Codec.AVC:
+        return [unit for unit in units if unit[0] & 0x1F in (7, 8)]
+    if packet.codec is Codec.HEVC:
+        return [unit for unit in units if unit[0] >> 1 & 0x3F in (32, 33, 34)]
+    return []
 
 
 def _class(track: Track) -> tuple[object, ...]:

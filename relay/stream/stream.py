@@ -324,8 +324,10 @@ class Stream:
         """Return the newest packets, from a keyframe on if there is video."""
         return tuple(self._cache.packets)
 
-    def adopt(self, table: TrackTable, cut: int) -> None:
+    def adopt(self, table: TrackTable, cut: int, *, renew: bool = False) -> None:
         """Describe the programme by *table*, the tracks of the feed that goes on air, from stream time *cut* on.
+
+        To *renew* is to give the sinks their headers again even if nothing is new: decoders may hold others.
 
         Called before the feed's first packet, so that new headers always stand in front of what needs them.
         """
@@ -335,7 +337,7 @@ class Stream:
         tracks = restamped(table.tracks, cut)
         if not tracks.tracks:
             return
-        if configuration(before) != configuration(tracks):
+        if renew or configuration(before) != configuration(tracks):
             self._configure(tracks)
             return
         self.tracks = replace(tracks, generation=before.generation)

@@ -13,7 +13,10 @@ import socket
 import threading
 import time
 from dataclasses import dataclass, field
+from multiprocessing import Pipe, Process
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 from relay.media import flvfile
 from relay.rtmp.errors import RemoteProtocolError
@@ -278,3 +281,82 @@ def missing(session: Session) -> tuple[int, int]:
 
 def _digest(body: bytes) -> bytes:
     return hashlib.blake2b(body, digest_size=8).digest()
+
+
+# --- in a process of its own -----------------------------------------------------------------------------------------
+
+
+class Desk:
+    """What may be asked of a destination that runs in another process."""
+
+    def __init__(self) -> None:
+        self._destination = Destination()
+
+    def url(self) -> str:
+        """Where a target goes."""
+        return self._destination.url
+
+    def count(self, name: str) -> int:
+        """Sessions of this name so far."""
+        return len(self._destination.of(name))
+
+    def on_air(self, name: str) -> str:
+        """Maker of the newest picture."""
+        return next((mark[0] for mark in self._marks(name)), "")
+
+    def newest(self, name: str) -> int:
+        """The highest number among the newest pictures."""
+        return max((mark[1] for mark in self._marks(name)), default=-1)
+
+    def seen(self, name: str, maker: str, number: int) -> float | None:
+        """When the first keyframe of *maker* after picture *number* arrived."""
+        for session in self._destination.of(name):
+            for tag in session.tags[-400:]:
+                mark = tag.mark
+                if tag.keyframe and mark is not None and mark[0] == maker and mark[1] > number:
+                    return tag.at
+        return None
+
+    def finish(self) -> list[Session]:
+        """Hear nothing any more; return everything."""
+        self._destination.close()
+        time.sleep(0.1)
+        return self._destination.sessions
+
+    def _marks(self, name: str) -> list[tuple[str, int]]:
+        sessions = self._destination.of(name)
+        tags = sessions[0].tags[-200:] if sessions else []
+        return [mark for tag in reversed(tags) if (mark := tag.mark) is not None]
+
+
+def _answer(conversation: Connection) -> None:
+    desk = Desk()
+    with contextlib.suppress(EOFError):
+        while True:
+            what, arguments = conversation.recv()
+            conversation.send(getattr(desk, what)(*arguments))
+
+
+class RemoteDesk:
+    """A `Desk` in a process of its own, so that arrivals are noted at their moment whatever else is measured."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._conversation, theirs = Pipe()
+        self._process = Process(target=_answer, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def ask(self, what: str, *arguments: object) -> Any:
+        """Call one method of the desk."""
+        with self._lock:
+            self._conversation.send((what, arguments))
+            return self._conversation.recv()
+
+    def __enter__(self) -> RemoteDesk:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._conversation.close()
+        self._process.join(5)
+        self._process.kill()
