@@ -54,6 +54,10 @@ class Setup:
     sink_port: int = 0
     extra: str = ""
     """TOML for the relay's configuration."""
+    nginx: str = ""
+    """Lines for nginx's application."""
+    http_port: int = 0
+    """The relay's HTTP port; 0: any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +158,7 @@ rtmp {{
 {chunk}    application live {{
       live on;
 {pushes}
+{setup.nginx}
     }}
   }}
 }}
@@ -167,7 +172,7 @@ def _relay(contender: Contender, setup: Setup, port: int, directory: Path) -> tu
         "[[listen]]",
         f'url = "rtmp://127.0.0.1:{port}"',
         "[http]",
-        f'listen = "127.0.0.1:{free_port()}"',
+        f'listen = "127.0.0.1:{setup.http_port or free_port()}"',
         "[play]",
         f"merge_ms = {contender.merge_ms}",
         "[limits]",

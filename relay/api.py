@@ -79,7 +79,7 @@ from relay.rtmp.names import is_public_name
 from relay.secret import Secret, redact_url, redact_urls
 from relay.secretref import SecretRef, SecretRefs
 from relay.stream.fit import Compatibility, compatibility
-from relay.stream.sinks import PLANNED_ENDS, Sink
+from relay.stream.sinks import PLANNED_ENDS, Sink, SinkStatus
 
 __all__ = [
     "API_VERSION",
@@ -135,6 +135,7 @@ __all__ = [
     "SecretRefs",
     "Sink",
     "SinkFailed",
+    "SinkStatus",
     "SlatePrepared",
     "StreamEnded",
     "StreamHeld",

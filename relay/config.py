@@ -253,6 +253,9 @@ class Limits(ConfigModel):
     """Largest body of an API request."""
     http_requests_per_ip: Count = 8
     """HTTP requests of one address that are answered at the same time; a browser opens 6 connections."""
+    http_viewer_requests_per_ip: Count = 2_000
+    """The same for what viewers ask of plugins: a low-latency player has two or three that wait for what comes next, so
+    this is 600 viewers behind one router. A cache in front of the relay, one address too, joins equal requests."""
 
     def wire_before(self) -> WireLimits:
         """The bounds of a connection that may not publish or play yet."""

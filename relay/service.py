@@ -176,6 +176,7 @@ class RelayService(MultiService):
                 body_s=limits.http_body_s,
                 body_bytes=limits.http_body_bytes,
                 api_in_flight=limits.http_requests_per_ip,
+                mount_in_flight=limits.http_viewer_requests_per_ip,
             ),
         )
 

@@ -34,6 +34,7 @@ from relay.net.push import RtmpPush
 from relay.net.pushgroup import PushGroup
 from relay.pluginhost import PluginHost
 from relay.stream.feeds import Feed
+from relay.stream.sinks import ReportsStatus, SinkStatus
 from relay.stream.stream import Stream
 
 
@@ -205,7 +206,7 @@ class RelayViews:
 
     def _sinks(self, stream: Stream) -> list[SinkView]:
         return [
-            SinkView(name=type(sink).__name__, plugin=plugin)
+            _sink(plugin, sink)
             for plugin, sink in self._sink_plugins(stream)
             if not isinstance(sink, PushGroup) and plugin != self._host.target_plugin
         ]
@@ -257,6 +258,19 @@ class RelayViews:
             delivery_detail="" if word is None else word.detail,
             confirmed_by="" if word is None else word.plugin,
         )
+
+
+def _sink(plugin: str, sink: object) -> SinkView:
+    status = sink.status() if isinstance(sink, ReportsStatus) else SinkStatus()
+    return SinkView(
+        name=type(sink).__name__,
+        plugin=plugin,
+        state=status.state,
+        bytes_out=status.bytes_out,
+        dropped_gops=status.dropped_gops,
+        detail=status.detail,
+        numbers=dict(status.numbers),
+    )
 
 
 def _track(track: Track) -> TrackView:

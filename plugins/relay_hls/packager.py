@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from relay.api import PLANNED_ENDS, Codec, MediaKind, MuxError, Packet, Role, Track, TrackSet
+from relay.api import PLANNED_ENDS, Codec, MediaKind, MuxError, Packet, Role, SinkStatus, Track, TrackSet
 
 from .cutting import Cutter
 from .line import Line, interval_of
@@ -115,6 +115,10 @@ class Packager:
             self.programme.lose()
         self._on_closed(self)
         return self.flushed
+
+    def status(self) -> SinkStatus:
+        """What the API and the metrics say."""
+        return self.programme.status()
 
     def cut_from(self, dts: int, *, replay: bool) -> None:
         """Another encoder is on air from stream time *dts* on; with *replay* it starts with what was shown before."""

@@ -14,7 +14,7 @@ from enum import Enum
 
 from twisted.internet.interfaces import IReactorTime
 
-from relay.api import MediaKind, Track, audio_facts, codec_string, video_facts
+from relay.api import MediaKind, SinkStatus, Track, audio_facts, codec_string, video_facts
 
 from .cutting import Cutter
 from .journal import Record
@@ -329,6 +329,23 @@ class Programme:
         """Every rendition, those of the programme before included."""
         yield from self._renditions.values()
         yield from self._before
+
+    def status(self) -> SinkStatus:
+        """What the API and the metrics say."""
+        renditions = list(self._renditions.values())
+        numbers = {
+            "segments_total": sum(r.segments_total for r in renditions),
+            "parts_total": sum(r.parts_total for r in renditions),
+            "packaged_bytes_total": sum(r.bytes_total for r in renditions),
+            "requests_total": self.requests,
+            "waiting_requests": len(self.ready) + sum(len(r.waiters) for r in renditions),
+            "memory_bytes": self.size,
+        }
+        detail = ", ".join(o.rendition.name for o in self.outputs)
+        if self.shelf is not None:
+            numbers["missing_segments_total"] = self.shelf.missing
+            detail += f"; recording {self.shelf.event}"
+        return SinkStatus(bytes_out=self.bytes_sent, detail=detail, numbers=numbers)
 
     def tick(self) -> None:
         """Called once a second: nobody waits for ever, and nothing old is kept for ever."""

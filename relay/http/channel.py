@@ -38,7 +38,8 @@ class HttpLimits:
     api_in_flight: int = 8
     """Unfinished API requests of one address."""
     mount_in_flight: int = 2_000
-    """Unfinished requests of one address to plugins' resources: an office or a proxy is one address."""
+    """Unfinished requests of one address to plugins' resources: an office is one address, and players wait there for
+    what comes next, with two or three requests each."""
     answer_s: float = 30.0
     """For an API function that waits."""
 

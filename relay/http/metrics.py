@@ -7,6 +7,7 @@ target and plugin names from the configuration or from admitted publishers, neve
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -25,6 +26,8 @@ import twisted
 from relay import __version__
 from relay.http.router import Call, Reply, Route
 from relay.http.state import RelayState, StreamView
+
+_NOT_A_NAME = re.compile(r"[^A-Za-z0-9_]")
 
 MAX_STREAMS = 200
 """Streams that get series of their own: about 10 series each, so 2,000 in all. The others only count in the sums."""
@@ -51,6 +54,7 @@ class RelayCollector(Collector):
         yield from _stream_families(shown)
         yield from _feed_families(shown)
         yield from _target_families(shown)
+        yield from _sink_families(shown)
         yield from _recording_families(shown)
 
     def _process(self) -> Iterator[Metric]:
@@ -196,6 +200,18 @@ def _recording_families(streams: Sequence[StreamView]) -> Iterator[Metric]:
     yield _counter(f"{prefix}_failures", "Files given up after an error of the disk", labels, failures)
     dropped = [([name], r.dropped_packets) for name, r in recordings]
     yield _counter(f"{prefix}_dropped_packets", "Packets that the disk could not take", labels, dropped)
+
+
+def _sink_families(streams: Sequence[StreamView]) -> Iterator[Metric]:
+    """The numbers of plugins' sinks, under the plugin's name."""
+    found: dict[str, list[Sample]] = {}
+    for stream in streams:
+        for sink in stream.sinks:
+            for name, number in sink.numbers.items():
+                found.setdefault(_NOT_A_NAME.sub("_", f"{sink.plugin}_{name}"), []).append(([stream.name], number))
+    for name, samples in found.items():
+        family = _counter if name.endswith("_total") else _gauge
+        yield family(f"rtmp_relay_{name.removesuffix('_total')}", "A number of a plugin", ["stream"], _summed(samples))
 
 
 def _summed(samples: Iterable[Sample]) -> list[Sample]:

@@ -80,6 +80,8 @@ class SinkView:
     bytes_out: int = 0
     dropped_gops: int = 0
     detail: str = ""
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    """Its plugin's own: a name that ends in ``_total`` counts, any other is of now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

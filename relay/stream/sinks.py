@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from relay.media.packets import Packet, TrackSet
@@ -35,4 +36,27 @@ class HearsReason(Protocol):
 
     def stream_ending(self, reason: str, /) -> None:
         """Note the reason; `close` follows at once. Not called when the sink alone is detached."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkStatus:
+    """What a sink tells the API and the metrics about itself; a copy of this moment.
+
+    *numbers* are its own: a name that ends in ``_total`` is a counter, any other a gauge.
+    """
+
+    state: str = "open"
+    bytes_out: int = 0
+    dropped_gops: int = 0
+    detail: str = ""
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+@runtime_checkable
+class ReportsStatus(Protocol):
+    """A sink that tells about itself when it is asked."""
+
+    def status(self) -> SinkStatus:
+        """Return how it is; called from the reactor thread, quick, never raises."""
         ...

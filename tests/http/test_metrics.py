@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from twisted.internet.task import Clock
 
 from relay.http.metrics import MAX_STREAMS
-from relay.http.state import StreamView
+from relay.http.state import SinkView, StreamView
 from tests.http.fakes import FakeState, ask, site_of
 
 
@@ -92,3 +92,11 @@ def test_openmetrics_is_spoken_when_asked_for(clock: Clock) -> None:
     assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
     names = {family.name for family in parse_openmetrics(answer.body.decode())}
     assert "rtmp_relay_failovers" in names
+
+
+def test_the_numbers_of_sinks_are_series_under_their_plugins_name(clock: Clock) -> None:
+    sink = SinkView(name="Packager", plugin="my-hls", numbers={"parts_total": 9, "memory_bytes": 5})
+    samples = scrape(clock, FakeState(known=[StreamView(name="town", state="live", sinks=(sink, sink))]))
+
+    assert samples["rtmp_relay_my_hls_parts_total", (("stream", "town"),)] == 18
+    assert samples["rtmp_relay_my_hls_memory_bytes", (("stream", "town"),)] == 10

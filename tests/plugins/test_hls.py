@@ -377,3 +377,20 @@ def test_a_header_that_nobody_can_read_and_frames_of_nothing_do_no_harm() -> Non
 
     assert stage.get("stage/index.m3u8").status in (200, 404)
     assert [place for place, stats in stage.host.stats.items() if stats.errors] == []
+
+
+def test_the_numbers_of_a_stream_are_told() -> None:
+    stage = Stage()
+    stage.start()
+    stage.run(9)
+    stage.get("stage/" + uris(stage.lines())[0])
+    peer = stage.peer()
+    peer.begin("GET", f"/hls/stage/main.m3u8?_HLS_msn={int(tag(stage.lines(), 'EXT-X-MEDIA-SEQUENCE')[0]) + 3}")
+    status = stage.sink.status()
+    peer.hang_up()
+
+    assert status.bytes_out > 10_000
+    assert status.numbers["segments_total"] == 2
+    assert status.numbers["parts_total"] == pytest.approx(45, abs=1)
+    assert status.numbers["waiting_requests"] == 1
+    assert status.numbers["memory_bytes"] >= status.numbers["packaged_bytes_total"] > 0
