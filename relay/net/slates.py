@@ -196,7 +196,7 @@ def _input(path: Path) -> list[str]:
     """Local files only, whatever the file says about others."""
     args = ["-nostdin", "-hide_banner", "-loglevel", "error", "-protocol_whitelist", "file,pipe"]
     still = path.suffix.lower() in PICTURES
-    args += ["-loop", "1", "-framerate", "30"] if still else []
+    args += ["-xerror", "-loop", "1", "-framerate", "30"] if still else []
     return [*args, "-i", f"file:{path}", "-t", str(PICTURE_S if still else MAX_CLIP_S)]
 
 

@@ -186,7 +186,7 @@ def test_a_file_that_is_no_picture_is_refused(place: Path) -> None:
     file.write_text("no picture")
 
     with pytest.raises(ChildError):
-        slates.encode_file(EncoderChild(), file, tracks)
+        slates.encode_file(EncoderChild(deadline_s=20), file, tracks)
 
 
 def test_an_encoder_without_pictures_is_refused() -> None:
