@@ -71,8 +71,10 @@ def assert_one_programme(path: Path) -> dict[int, list[int]]:
         steps = [after - before for before, after in itertools.pairwise(moments)]
         assert min(steps) > 0, f"type {kind} runs back"
         assert max(steps) <= 2000, f"type {kind} has a hole of {max(steps)} ms"
+    # In milliseconds: counted in frames, two pictures closer than 1/30 s would seem to have one time.
+    as_they_are = ["-fps_mode", "passthrough", "-enc_time_base:v", "demux"]
     decoded = subprocess.run(
-        [ffmpeg9(), "-v", "error", "-xerror", "-i", str(path), "-f", "null", "-"],
+        [ffmpeg9(), "-v", "error", "-xerror", "-i", str(path), *as_they_are, "-f", "null", "-"],
         capture_output=True,
         text=True,
         timeout=60,
