@@ -41,7 +41,7 @@ def main() -> None:
                 wait_for(lambda: running.stream("show").get("state") == "live", "stream")
                 with chromium(directory / "profile", "--autoplay-policy=no-user-gesture-required") as browser:
                     browser.open(f"http://127.0.0.1:{running.http_port}/watch/show")
-                    browser.wait(PLAYS, "picture", 30)
+                    browser.wait(PLAYS, "picture")
                     seen = watch(browser, asked.seconds)
                     shown = browser.run("return document.getElementById('player').dataset.latency")
     figures = [f"{seen.median_ms:.0f}", f"{seen.percentile_ms(95):.0f}", f"{max(seen.behind_ms):.0f}"]

@@ -17,6 +17,9 @@ import pytest
 
 T = TypeVar("T")
 
+PATIENCE_S = 60.0
+"""What a test waits for at most before it fails; on a quiet machine everything happens within a few seconds."""
+
 FLAGS = (
     "--headless=new",
     "--no-sandbox",  # CI runs as root
@@ -47,7 +50,7 @@ class Browser:
         """Run JavaScript in the page and return what it returns."""
         return self._driver.execute_script(script, *arguments)
 
-    def wait(self, script: str, what: str, timeout: float = 15.0) -> Any:
+    def wait(self, script: str, what: str, timeout: float = PATIENCE_S) -> Any:
         """Wait until JavaScript returns something true."""
         return wait_for(lambda: self.run(script), f"{what} ({self.describe()})", timeout)
 
@@ -118,7 +121,7 @@ def chromium(profile: Path, *flags: str) -> Iterator[Browser]:
         running.quit()
 
 
-def wait_for(found: Callable[[], T], what: str, timeout: float) -> T:
+def wait_for(found: Callable[[], T], what: str, timeout: float = PATIENCE_S) -> T:
     """Poll until *found* returns something true."""
     until = time.monotonic() + timeout
     while True:

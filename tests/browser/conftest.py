@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.chromium import Browser, chromium
+from tests.browser.chromium import PATIENCE_S, Browser, chromium
 from tests.integration.harness import Program, wait_for
 
 
@@ -30,6 +30,8 @@ class Site:
 
     program: Program
     port: int
+    since: int
+    """Lines of the program before the test."""
 
     def url(self, path: str) -> str:
         """An address on it."""
@@ -37,19 +39,23 @@ class Site:
 
     @property
     def asked(self) -> list[str]:
-        """Paths with queries that were asked for, in order."""
-        return [line.strip() for line in list(self.program.out)[1:]]
+        """Paths with queries that were asked for in this test, in order."""
+        return [line.strip() for line in list(self.program.out)[self.since :]]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def site() -> Iterator[Callable[..., Site]]:
-    """Start sites; arguments as in `tests.browser.site`."""
+    """Start sites, one for all tests that want the same; arguments as in `tests.browser.site`."""
+    running: dict[str, Program] = {}
     with contextlib.ExitStack() as stack:
 
         def start(**asked: object) -> Site:
             values = {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}
-            program = stack.enter_context(Program([sys.executable, "-m", "tests.browser.site", json.dumps(values)]))
-            port = wait_for(lambda: program.out and program.out[0].strip(), "port of the site")
-            return Site(program, int(port))
+            wanted = json.dumps(values)
+            if wanted not in running:
+                running[wanted] = stack.enter_context(Program([sys.executable, "-m", "tests.browser.site", wanted]))
+            program = running[wanted]
+            port = wait_for(lambda: program.out and program.out[0].strip(), "port of the site", PATIENCE_S)
+            return Site(program, int(port), len(program.out))
 
         yield start

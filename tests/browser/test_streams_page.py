@@ -37,7 +37,7 @@ def test_what_strangers_write_is_text_and_nothing_else(browser: Browser, site: C
     try:
         browser.open(page.url("/"))
         shown = browser.wait("return [...document.querySelectorAll('h2')].map((h) => h.firstChild.data)", "streams")
-        wait_for(lambda: page.asked.count("/api/v1/streams") >= 2, "second look at the streams", 10)
+        wait_for(lambda: page.asked.count("/api/v1/streams") >= 2, "second look at the streams")
 
         assert len(PAYLOADS) >= 40
         assert shown == list(PAYLOADS)

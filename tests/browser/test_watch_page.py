@@ -51,7 +51,7 @@ def ladder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     hls += ["-hls_fmp4_init_filename", "init-%v.mp4", "-hls_segment_filename", str(show / "s-%v-%d.m4s")]
     copy = ["-re", "-stream_loop", "-1", "-i", str(source), "-map", "0", "-c", "copy", "-f", "hls", *hls]
     with Program([*quiet, *copy, str(show / "media-%v.m3u8")]) as program:
-        wait_for((show / "s-0-2.m4s").exists, "live playlist", 20)
+        wait_for((show / "s-0-2.m4s").exists, "live playlist")
         (show / "index.m3u8").write_text(MULTIVARIANT)
         yield folder
         assert program.running, program.tail
@@ -213,7 +213,7 @@ def test_another_site_can_embed_the_player(
     (tmp_path / "page.html").write_text(f'<iframe src="{page.url("/watch/show")}" allow="autoplay"></iframe>')
     server = [sys.executable, "-u", "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(tmp_path), "0"]
     with Program(server) as program:
-        port = wait_for(lambda: re.search(r"port (\d+)", program.text), "port of the other site", 10)[1]
+        port = wait_for(lambda: re.search(r"port (\d+)", program.text), "port of the other site")[1]
         browser.open(f"http://127.0.0.1:{port}/page.html")
     browser.driver.switch_to.frame(0)
     try:

@@ -40,6 +40,8 @@ export class Controls {
     element("captions").addEventListener("click", () => this.#nextCaptions());
     element("full").addEventListener("click", () => this.#toggleFull());
     element("volume").addEventListener("input", (event) => this.#setVolume(event.target.value / 100));
+    // Who clicks with a mouse wants the space bar for the picture, not for the button that was clicked.
+    this.#player.addEventListener("click", (event) => event.detail && event.target.closest("button")?.blur());
     video.addEventListener("click", () => this.#togglePlay());
     video.addEventListener("dblclick", () => this.#toggleFull());
     for (const kind of ["play", "pause", "volumechange"]) video.addEventListener(kind, () => this.#refresh());

@@ -83,8 +83,10 @@ class HlsEngine {
       this.#hls.recoverMediaError();
       return;
     }
-    if (data.type !== Hls.ErrorTypes.NETWORK_ERROR) this.#report("broken");
-    else this.#report(kindOf(data.response?.code));
+    if (data.type !== Hls.ErrorTypes.NETWORK_ERROR) return this.#report("broken");
+    const kind = kindOf(data.response?.code);
+    // Only the first playlist knows the key: those behind it refuse what a relay gave out before it was restarted.
+    this.#report(kind === "refused" && this.#hls.levels.length ? "broken" : kind);
   }
 
   destroy() {
