@@ -399,8 +399,8 @@ def report(results: list[Result], shows: int, runs: int) -> str:
         )
     lines += [
         "",
-        "*Machine busy* is the share of all cores in use meanwhile, the encoders and the checker included. The machine "
-        "was shared with other work during these runs: quiet ones would be faster, not slower.",
+        "*Machine busy* is the share of all cores in use meanwhile, the encoders and the checker included. Near 100 % "
+        "the slowest per cent says more about the machine than about the relay.",
     ]
     for one in results:
         lines += ["", f"## `{one.case}`: {one.what}", "", f"{one.seconds:.0f} s.", ""]
