@@ -31,7 +31,7 @@ from .options import Options, StreamOptions
 from .partfile import Recording
 from .program import TRIES, Programs, Ran, Run, fill_in
 from .recorder import MIB, Recorder, Tools, Totals
-from .recovery import recover_all
+from .recovery import note_done, recover_all
 from .retention import Wall, retain
 from .worker import Worker
 
@@ -93,7 +93,7 @@ class RecordingBook:
         self._programs = Programs()
         self._wall = Wall(wall_clock, context.clock.seconds)
         self._next_chores = 0.0
-        self._torn = True
+        self._torn = self._first = True
         self._chores_wait = False
         self._suspect = False
         self._stopping = False
@@ -187,6 +187,7 @@ class RecordingBook:
             return
         self._chores_wait = True
         torn, self._torn = self._torn, False
+        first, self._first = self._first, False
         suspect, self._suspect = self._suspect, False
         now, make_room = self._wall.now(), 0
         if self._options.when_full == "delete-oldest" and self.archive.free is not None:
@@ -194,7 +195,7 @@ class RecordingBook:
 
         def work() -> None:
             try:
-                if torn and recover_all(self.archive, suspect=suspect):
+                if torn and recover_all(self.archive, suspect=suspect, first=first):
                     self._torn, self._suspect = True, suspect
                 retain(self.archive, self._of, now, make_room)
             finally:
@@ -232,7 +233,11 @@ class RecordingBook:
             log.warn("recording of {stream}: {file} was torn and is whole again", stream=stream, file=file)
             self._emit(RecordingRecovered, outcome)
             self._finished(outcome)
+        elif outcome.what == "pending":
+            self._finished(outcome)
         elif outcome.what == "remuxed":
+            if outcome.error and self._stopping:
+                return  # the next start tries again
             if outcome.error:
                 log.error("{file} stays fragmented: {reason}", file=file, reason=outcome.error)
             self._complete(outcome)
@@ -252,7 +257,7 @@ class RecordingBook:
 
     def _finished(self, outcome: Outcome) -> None:
         """Make another file of a finished one if that is wanted, then let it be known."""
-        if not self._of(outcome.stream).remux or outcome.path.suffix != ".mp4" or self._stopping:
+        if not self._of(outcome.stream).remux or outcome.path.suffix != ".mp4":
             self._complete(outcome)
             return
 
@@ -274,6 +279,8 @@ class RecordingBook:
             run = Run(args=args, stream=outcome.stream, path=str(outcome.path), timeout_s=options.exec_timeout_s)
             if not self._programs.run(run):
                 self._context.log.error("recording of {stream}: too many programs wait", stream=outcome.stream)
+        elif options.remux or outcome.what == "pending":
+            self._note_done(outcome.path)
 
     def _emit(self, kind: type[RecordingFinished] | type[RecordingRecovered], outcome: Outcome) -> None:
         facts = outcome.facts
@@ -288,7 +295,11 @@ class RecordingBook:
             )
         )
 
+    def _note_done(self, path: Path) -> None:
+        self.archive.chores.do(lambda: note_done(self.archive, path))
+
     def _tell_ran(self, ran: Ran) -> None:
+        self._note_done(Path(ran.run.path))
         file = Path(ran.run.path).name
         if ran.status == 0:
             self._context.log.info("the program for {file} has ended", file=file)

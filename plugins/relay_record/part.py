@@ -32,15 +32,13 @@ class Part:
     """
 
     def __init__(
-        self, archive: Archive, recording: Recording, tracks: TrackSet, packet: Packet, *, wall: float, now: float
+        self, archive: Archive, recording: Recording, tracks: TrackSet, packet: Packet, *, wall: float, pending: bool
     ) -> None:
         self.tracks = tracks
         self.first_dts = packet.dts
-        self.opened_at = now
-        self.opened_wall = wall
         self.dropped = 0
         self.format = format_for(recording.format, tracks)
-        self.file = PartFile(recording, SUFFIXES[self.format], wall)
+        self.file = PartFile(recording, SUFFIXES[self.format], wall, pending)
         self._archive = archive
         self._early: list[Packet] | None = []
         self._form: Form | None = None

@@ -58,6 +58,9 @@ class PartFile:
     started_at: float
     """Wall clock, for people."""
 
+    pending: bool = False
+    """Something is to be done with it when it is finished: another file made, a program run."""
+
     # The reactor's.
     handed: int = 0
     """Bytes handed over so far."""

@@ -256,10 +256,9 @@ class Recorder:
         wall = self._tools.wall_clock()
         if self.recording is None:
             self.recording = Recording(self.stream, self.options.format, wall)
-        before, self.part = (
-            self.part,
-            Part(self._tools.archive, self.recording, self._tracks, packet, wall=wall, now=now),
-        )
+        before = self.part
+        pending = bool(self.options.exec or self.options.remux)
+        self.part = Part(self._tools.archive, self.recording, self._tracks, packet, wall=wall, pending=pending)
         if before is not None:
             before.finish()
             self.closing.append(before)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from contextlib import suppress
+from pathlib import Path
 
 from relay.api import Finish, MuxError, mend, recover
 
@@ -15,17 +16,18 @@ from .archive import Archive, Outcome
 from .disk import Disk, exists, folder, write_all_at
 from .names import PART, SIDECAR, FileName, parse_file, stream_of
 from .partfile import PartFacts
-from .sidecar import Document, find_part
+from .sidecar import PENDING, THEN, Document, find_part
 
 NEW = SIDECAR + ".new"
 
 _WHOLE = {".mp4": recover.whole_fmp4, ".flv": recover.whole_flv, ".ts": recover.whole_ts}
 
 
-def recover_all(archive: Archive, *, suspect: bool = False) -> int:
+def recover_all(archive: Archive, *, suspect: bool = False, first: bool = False) -> int:
     """Mend every torn file of a directory; return how many are left because mending failed.
 
-    *suspect*: they are torn because the disk failed, so their ends may be lost.
+    *suspect*: they are torn because the disk failed, so their ends may be lost. *first*: the relay has just started, so
+    what was to be done with finished files, and is not, is told again.
     """
     disk, left = archive.disk, 0
     try:
@@ -40,10 +42,57 @@ def recover_all(archive: Archive, *, suspect: bool = False) -> int:
         try:
             with folder(disk, archive.directory, name) as at:
                 for file in sorted(disk.names(at)):
+                    if first and file.endswith(SIDECAR):
+                        _tell_pending(archive, name, file, at)
                     left += not _look_at(archive, name, file, at, suspect)
         except OSError:
             left += 1
     return left
+
+
+def _tell_pending(archive: Archive, folder_name: str, sidecar: str, at: int) -> None:
+    """Tell of finished files with which something was still to be done."""
+    for part in archive.sidecars.read(sidecar.removesuffix(SIDECAR), at).get("parts", []):
+        name = parse_file(str(part.get("file"))) if isinstance(part, dict) else None
+        if name is not None and part.get(THEN) == PENDING and exists(archive.disk, str(name), at):
+            first, lasts = _number(part, "first_ms"), _number(part, "duration_ms")
+            size = archive.disk.about(str(name), at).st_size
+            facts = PartFacts(first_ms=first, last_ms=first + lasts)
+            archive.tell(_outcome(archive, "pending", folder_name, name, size, facts, part.get("state") == "suspect"))
+
+
+def _number(part: Document, key: str) -> int:
+    value = part.get(key)
+    return value if isinstance(value, int) else 0
+
+
+def _outcome(
+    archive: Archive, what: str, folder_name: str, name: FileName, size: int, facts: PartFacts, suspect: bool
+) -> Outcome:
+    return Outcome(
+        what=what,
+        stream=stream_of(folder_name) or "",
+        recording=name.stem,
+        file=str(name),
+        path=archive.directory / folder_name / str(name),
+        size=size,
+        facts=facts,
+        suspect=suspect,
+    )
+
+
+def note_done(archive: Archive, path: Path) -> None:
+    """Note that everything was done with a finished file."""
+    name = parse_file(path.name)
+    if name is None:
+        return
+
+    def change(document: Document) -> None:
+        find_part(document, str(name))[THEN] = "done"
+
+    with suppress(OSError), folder(archive.disk, archive.directory, path.parent.name) as at:
+        if exists(archive.disk, name.stem + SIDECAR, at):
+            archive.sidecars.change(name.stem, at, change)
 
 
 def _look_at(archive: Archive, folder_name: str, name: str, at: int, suspect: bool) -> bool:
@@ -89,18 +138,7 @@ def _mend(archive: Archive, folder_name: str, name: FileName, at: int, suspect: 
     finally:
         disk.close(fd)
     facts = _note(archive, name, at, size, measured.duration_ms, suspect)
-    archive.tell(
-        Outcome(
-            what="recovered",
-            stream=stream_of(folder_name) or "",
-            recording=name.stem,
-            file=str(name),
-            path=archive.directory / folder_name / str(name),
-            size=size,
-            facts=facts,
-            suspect=suspect,
-        )
-    )
+    archive.tell(_outcome(archive, "recovered", folder_name, name, size, facts, suspect))
 
 
 def _mended(suffix: str, read: recover.Read, size: int) -> tuple[mend.Measured, Finish]:
@@ -128,9 +166,9 @@ def _note(archive: Archive, name: FileName, at: int, size: int, duration_ms: int
     def change(document: Document) -> None:
         nonlocal facts
         part = find_part(document, str(name))
+        part[THEN] = PENDING
         part |= {"state": "suspect" if suspect else "recovered", "recovered": True, "bytes": size, "good_bytes": size}
-        first = part.get("first_ms")
-        facts = PartFacts(first_ms=first if isinstance(first, int) else 0)
+        facts = PartFacts(first_ms=_number(part, "first_ms"))
         if duration_ms:
             part |= {"duration_ms": duration_ms, "last_ms": facts.first_ms + duration_ms}
             facts = PartFacts(first_ms=facts.first_ms, last_ms=facts.first_ms + duration_ms)

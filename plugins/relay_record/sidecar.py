@@ -19,6 +19,9 @@ from .names import SIDECAR
 from .partfile import PartFacts, PartFile
 
 VERSION = 1
+THEN = "then"
+PENDING = "pending"
+"""What is to be done with a file is not done yet: a relay that died, or was stopped, left it to the next."""
 MAX_BYTES = 16_000_000
 """A sidecar holds at most some thousand parts of a kilobyte; anything larger is not ours."""
 
@@ -102,6 +105,8 @@ def describe(document: Document, file: PartFile, state: str, **more: object) -> 
     part = find_part(document, file.name)
     part |= {"state": state, "started_at": stamp(file.started_at), "bytes": file.size, "good_bytes": file.synced}
     part |= fields(file.facts)
+    if state == "finished" and file.pending:
+        part[THEN] = PENDING
     part |= more
 
 

@@ -9,6 +9,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 Job = Callable[[], None]
@@ -62,8 +63,8 @@ class Worker:
 
     def _run(self) -> None:
         if self._nice:
-            # On Linux a thread has a niceness of its own.
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+            with suppress(OSError):  # systemd's filter may forbid it; a thread has a niceness of its own on Linux
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         while (job := self._jobs.get()) is not None:
             self._do(job)
 

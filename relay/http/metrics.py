@@ -186,20 +186,22 @@ def _target_families(streams: Sequence[StreamView]) -> Iterator[Metric]:
 
 def _recording_families(streams: Sequence[StreamView]) -> Iterator[Metric]:
     recordings = [(s.name, s.recording) for s in streams if s.recording is not None]
-    labels, prefix = ["stream"], "rtmp_relay_recording"
+    labels = ["stream"]
     up = [([name], int(r.state == "recording")) for name, r in recordings]
-    yield _gauge(f"{prefix}_up", "1 while the stream is recorded", labels, up)
+    yield _gauge("rtmp_relay_recording_up", "1 while the stream is recorded", labels, up)
     failing = [([name], int(r.state in ("degraded", "full"))) for name, r in recordings]
-    yield _gauge(f"{prefix}_failing", "1 while it should be and cannot", labels, failing)
+    yield _gauge("rtmp_relay_recording_failing", "1 while it should be and cannot", labels, failing)
     queue = [([name], r.queue_bytes) for name, r in recordings]
-    yield _gauge(f"{prefix}_queue_bytes", "Bytes that wait for the disk now", labels, queue)
+    yield _gauge("rtmp_relay_recording_queue_bytes", "Bytes that wait for the disk now", labels, queue)
     written = [([name], r.bytes_written) for name, r in recordings]
-    yield _counter(f"{prefix}_written_bytes", "Bytes written to files", labels, written)
-    yield _counter(f"{prefix}_files", "Files finished", labels, [([name], r.files) for name, r in recordings])
+    yield _counter("rtmp_relay_recording_written_bytes", "Bytes written to files", labels, written)
+    yield _counter(
+        "rtmp_relay_recording_files", "Files finished", labels, [([name], r.files) for name, r in recordings]
+    )
     failures = [([name], r.failures) for name, r in recordings]
-    yield _counter(f"{prefix}_failures", "Files given up after an error of the disk", labels, failures)
+    yield _counter("rtmp_relay_recording_failures", "Files given up after an error of the disk", labels, failures)
     dropped = [([name], r.dropped_packets) for name, r in recordings]
-    yield _counter(f"{prefix}_dropped_packets", "Packets that the disk could not take", labels, dropped)
+    yield _counter("rtmp_relay_recording_dropped_packets", "Packets that the disk could not take", labels, dropped)
 
 
 def _sink_families(streams: Sequence[StreamView]) -> Iterator[Metric]:

@@ -215,6 +215,24 @@ def _fill_the_disk(tmp_path: Path, directory: Path, source: Path, shown: Path) -
         viewer.wait(20)
 
 
+def test_a_relay_that_is_stopped_finishes_its_files(tmp_path: Path, small: Path) -> None:
+    directory = tmp_path / "recordings"
+    with (
+        relay(tmp_path, stream_table("town", KEY), extra=record_table(directory), plugins=PLUGINS) as running,
+        publisher(running.publish_url(KEY), small),
+    ):
+        wait_state(running, "recording")
+        time.sleep(0.5)
+        running.program.signal(signal.SIGTERM)
+        assert running.program.wait(5) == 0
+    (recorded,) = files(directory)
+
+    assert not torn(directory)
+    found = compare(media(small), media(recorded), tolerance_ms=1)
+    assert not found.faults
+    assert sidecar(directory)["parts"][0]["state"] == "finished"
+
+
 HANG = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>

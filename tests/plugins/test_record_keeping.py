@@ -231,3 +231,37 @@ def test_a_program_that_fails_is_tried_again_and_one_that_is_missing_is_told(tmp
     assert "cannot be started" in missing.output
     assert pauses == [5, 10, 5, 10]
     assert programs.waiting == 0
+
+
+def test_what_was_not_done_when_the_relay_stopped_is_done_after_the_next_start(rig: Make, tmp_path: Path) -> None:
+    note = tmp_path / "note"
+    program = ["/bin/sh", "-c", f'echo "$0" >> {note}', "{path}"]
+    made = rig(exec=program, resume_s=0)
+    recorder = made.open()
+    made.play(recorder, 0.4)
+    made.close(recorder)  # the program never gets its turn
+    for _ in range(2):
+        again = rig(exec=program)
+        again.wait(0.5)
+        again.book._programs.worker.run_waiting()
+        again.wait(2)
+
+    (path,) = made.files()
+    assert note.read_text().split() == [str(path)]
+
+
+def test_a_relay_that_stops_in_mid_remux_makes_the_file_after_its_next_start(rig: Make) -> None:
+    made = rig(format="fmp4", remux=True)
+    recorder = made.open()
+    made.play(recorder, 1)
+    made.book._stopping = True
+    made.close(recorder)
+    (path,) = made.files()
+    assert b"moof" in path.read_bytes()
+    again = rig(format="fmp4", remux=True)
+    again.wait(1)
+
+    assert b"moof" not in path.read_bytes()
+    (document,) = (json.loads(one.read_text()) for one in path.parent.glob("*.json"))
+    assert (document["parts"][0]["progressive"], document["parts"][0]["then"]) == (True, "done")
+    assert sorted(one.suffix for one in path.parent.iterdir()) == [".json", ".mp4"]
