@@ -133,10 +133,13 @@ class Programme:
 
     def _start_over(self) -> None:
         """Begin a new list above the numbers of the old one, which stays until the new one can be shown."""
+        if self.published:
+            self._index = self.index()
         self._before_terms = self.terms
-        self._before = list(self._renditions.values())
-        self._first = max((r.next_number for r in self._before), default=self._first)
-        self._discontinuity = 1 + max((r.discontinuities for r in self._before), default=self._discontinuity)
+        renditions = list(self._renditions.values())
+        self._before = [rendition for rendition in renditions if rendition.listed]
+        self._first = max((r.next_number for r in renditions), default=self._first)
+        self._discontinuity = 1 + max((r.discontinuities for r in renditions), default=self._discontinuity)
         self._renditions = {}
         self.outputs = []
         self.target_duration = 0
@@ -293,11 +296,11 @@ class Programme:
     @property
     def shown(self) -> bool:
         """Whether there is a playlist to give out, the last one's included."""
-        return self.published or bool(self._before) or bool(self._index)
+        return self.published or bool(self._index)
 
     def index(self, prefix: str = "") -> str:
-        """Return the multivariant playlist, whose addresses begin with *prefix*: at first what an earlier run left."""
-        if self.outputs or not self._index:
+        """Return the multivariant playlist, whose addresses begin with *prefix*: at first that of what was before."""
+        if self.published or not self._index:
             return multivariant_playlist(*self.variants(prefix))
         lines = (line if line.startswith("#") else prefix + line for line in self._index.splitlines())
         return "\n".join(lines).replace('URI="', f'URI="{prefix}') + "\n"

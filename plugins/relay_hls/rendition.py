@@ -272,6 +272,14 @@ class Rendition:
         segment.lines.pop(True, None)
         return True
 
+    def held_bytes(self) -> int:
+        """What `size` should be, counted anew."""
+        growing = () if self.open is None else (self.open,)
+        segments = (*self._left, *self.listed, *growing)
+        warm = sum(s.size for s in segments if s.file is None or not s.file.event)
+        inits = sum(f.size for f in self.files.values() if f.name.endswith(".mp4") and not f.event)
+        return int(warm + inits)
+
     # Leaving.
 
     def clear(self) -> None:
