@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import m3u8
@@ -18,7 +19,7 @@ from tests.integration.harness import Relay, ffmpeg5, ffmpeg9, publisher, relay,
 
 pytestmark = pytest.mark.integration
 
-SECONDS = 6.0
+SECONDS = 5.0
 KEY = "canary-5b1d7e90a2c4"
 
 
@@ -44,16 +45,21 @@ def read(binary: str, place: str) -> Hashes:
     return parse_framehash(done.stdout)
 
 
-def publish_all(running: Relay, streams: Mapping[str, Path]) -> None:
+def publish_all(*shows: tuple[Relay, Mapping[str, Path]]) -> None:
     """Publish every source as the stream of its name, all at once, and wait for the ends of their playlists."""
     with ExitStack() as stack:
-        encoders = [stack.enter_context(publisher(running.publish_url(KEY + name), streams[name])) for name in streams]
+        encoders = [
+            stack.enter_context(publisher(running.publish_url(KEY + name), source))
+            for running, streams in shows
+            for name, source in streams.items()
+        ]
         for encoder in encoders:
             assert encoder.wait(60) == 0, encoder.tail
-    for name in streams:
-        index = m3u8.loads(fetch(address(running, stream=name)).decode())
-        place = address(running, index.playlists[0].uri, name)
-        wait_for(lambda place=place: b"#EXT-X-ENDLIST" in fetch(place), "end of the playlist")  # type: ignore[misc]
+    for running, streams in shows:
+        for name in streams:
+            index = m3u8.loads(fetch(address(running, stream=name)).decode())
+            place = address(running, index.playlists[0].uri, name)
+            wait_for(lambda place=place: b"#EXT-X-ENDLIST" in fetch(place), "end of the playlist")  # type: ignore[misc]
 
 
 def assert_same_frames(source: Hashes, got: Hashes, *, kinds: int) -> None:
@@ -95,21 +101,32 @@ CODECS = {"h264": "avc1.", "hevc": "hvc1.", "av1": "av01."}
 TABLES = "".join(stream_table(name, KEY + name) for name in SOURCES)
 
 
+@dataclass
+class Shown:
+    """Two relays on which everything was shown, and is still served."""
+
+    fmp4: Relay
+    ts: Relay
+    files: dict[str, Path]
+
+
 @pytest.fixture(scope="module")
-def shown(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Relay, dict[str, Path]]]:
-    """A relay on which every source was shown, and is still served."""
+def shown(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
+    """Show every source as fMP4, and one as TS."""
     files = {name: make(made, SECONDS) for name, make in SOURCES.items()}
-    with relay(tmp_path_factory.mktemp("shown"), TABLES, plugins=("streamkeys", "hls")) as running:
-        publish_all(running, files)
-        yield running, files
-
-
-Shown = tuple[Relay, dict[str, Path]]
+    extra = '[plugins.hls]\ncontainer = "ts"\npart_ms = 0\nsegment_s = 2\n'
+    directory = tmp_path_factory.mktemp("shown")
+    with (
+        relay(directory, TABLES, plugins=("streamkeys", "hls")) as fmp4,
+        relay(directory, TABLES, plugins=("streamkeys",), extra=extra) as ts,
+    ):
+        publish_all((fmp4, files), (ts, {"h264": files["h264"]}))
+        yield Shown(fmp4, ts, files)
 
 
 @pytest.mark.parametrize("name", CODECS)
 def test_what_ffmpeg_reads_is_bit_for_bit_what_was_sent(shown: Shown, name: str) -> None:
-    running, files = shown
+    running, files = shown.fmp4, shown.files
     index = m3u8.loads(fetch(address(running, stream=name)).decode())
     wanted = framehash(files[name])
     if name == "av1":  # fMP4 has no temporal delimiters (AV1 in ISOBMFF 2.4), so the pictures are compared
@@ -125,7 +142,7 @@ def test_what_ffmpeg_reads_is_bit_for_bit_what_was_sent(shown: Shown, name: str)
 
 
 def test_sound_alone_is_a_variant_without_a_picture(shown: Shown) -> None:
-    running, files = shown
+    running, files = shown.fmp4, shown.files
     index = m3u8.loads(fetch(address(running, stream="alone")).decode())
 
     assert_same_frames(framehash(files["alone"]), read(ffmpeg9(), address(running, stream="alone")), kinds=1)
@@ -134,7 +151,7 @@ def test_sound_alone_is_a_variant_without_a_picture(shown: Shown) -> None:
 
 
 def test_several_pictures_are_variants_and_several_sounds_renditions(shown: Shown) -> None:
-    running, files = shown
+    running, files = shown.fmp4, shown.files
     index = m3u8.loads(fetch(address(running, stream="several")).decode())
     wanted = framehash(files["several"])
     for number, name in enumerate(("v0", "v1", "a0", "a1")):
@@ -150,10 +167,6 @@ def test_several_pictures_are_variants_and_several_sounds_renditions(shown: Show
     assert all(p.stream_info.codecs.endswith(",mp4a.40.2") for p in index.playlists)
 
 
-def test_ts_is_read_by_both(tmp_path: Path, made: Path) -> None:
-    extra = '[plugins.hls]\ncontainer = "ts"\npart_ms = 0\nsegment_s = 2\n'
-    source = sources.small_h264_aac(made, SECONDS)
-    with relay(tmp_path, stream_table("town", KEY + "town"), plugins=("streamkeys",), extra=extra) as running:
-        publish_all(running, {"town": source})
-        for binary in (ffmpeg9(), ffmpeg5()):
-            assert decoded(binary, address(running)) == decoded(binary, str(source))
+def test_ts_is_read_by_both(shown: Shown) -> None:
+    for binary in (ffmpeg9(), ffmpeg5()):
+        assert decoded(binary, address(shown.ts, stream="h264")) == decoded(binary, str(shown.files["h264"]))
