@@ -75,7 +75,7 @@ def loaded(running: Running, cores: Cores, streams: int, mbit: float, work: Call
 def package(label: str, cores: Cores) -> tuple[float, float]:
     """Return per cent of a core, and resident MiB."""
     with tempfile.TemporaryDirectory(prefix="relay-hls-") as directory:
-        nginx = f"      hls on; hls_path {directory}; hls_fragment 4s; hls_playlist_length 60s;"
+        nginx = f"      hls on; hls_path {directory}; hls_fragment 4s; hls_playlist_length 60s; hls_cleanup off;"
         extra = RELAY.get(label, "").format(directory=directory)
         contender = Contender("nginx" if label == NGINX else "relay")
         rss = [0.0]
