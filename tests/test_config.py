@@ -123,7 +123,10 @@ format = "jason"
         ("[[listen]]\nurl = 'rtmp://h'\ncertificate = 'x'", "1: listen[0]: certificate and private_key are for rtmps"),
         ("[[listen]]\nurl='rtmp://h'\n[[listen]]\nurl='rtmp://h'", "1: listen: two listeners on h port 1935"),
         ("[http]\nlisten = '0.0.0.0:80'", "1: http: a token is needed to listen on 0.0.0.0:80"),
-        ("[http]\nembed_in = ['https://x.example/page']", '2: http.embed_in: must hold sites such as "https://www.example"'),
+        (
+            "[http]\nembed_in = ['https://x.example/page']",
+            '2: http.embed_in: must hold sites such as "https://www.example"',
+        ),
         ("[http]\nembed_in = ['*; script-src *']", '2: http.embed_in: must hold sites such as "https://www.example"'),
         ("[http]\nlisten = 'h'", '2: http.listen: must be HOST:PORT, for example "127.0.0.1:8080"'),
         ("[http]\ntoken = ''", "2: http.token: must not be empty"),
