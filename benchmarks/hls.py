@@ -163,7 +163,9 @@ def main() -> int:
             print("serving", label, served[label][-1], flush=True)
     text = table(runs, served, options.repetitions)
     print(text)
-    (HERE / "HLS.md").write_text(text)
+    path = HERE / "HLS.md"
+    head, _, rest = path.read_text().partition("<!-- cost -->")
+    path.write_text(f"{head}<!-- cost -->\n{text}<!-- end -->{rest.partition('<!-- end -->')[2]}")
     return 0
 
 
@@ -171,8 +173,6 @@ def table(runs: dict[str, list[tuple[float, float]]], served: dict[str, list[flo
     """Return the figures as Markdown."""
     nginx = statistics.median(percent for percent, _ in runs[NGINX])
     lines = [
-        "# HLS: what it costs",
-        "",
         f"`python benchmarks/hls.py --repetitions {repetitions}`, {os.cpu_count()} cores, "
         f"Python {sys.version.split()[0]}.",
         "",
