@@ -152,3 +152,28 @@ def _raising(error: Exception) -> Callable[[], None]:
         raise error
 
     return flush
+
+
+def test_what_a_long_flush_kept_waiting_does_not_wait_again(clock: Clock) -> None:
+    flusher, work = Flusher(clock), Work(clock)
+    settled(clock, flusher, takes=0.004)
+    flusher.add(Work(clock, 0.05))
+    clock.advance(MAX_WAIT_S)
+
+    flusher.add(work)
+    clock.advance(0)
+
+    assert len(work.at) == 1
+
+
+def test_a_long_flush_is_no_sign_of_load(clock: Clock) -> None:
+    flusher, work = Flusher(clock), Work(clock)
+    settled(clock, flusher, takes=0.004)
+    for takes in (0.05, 0.004):
+        flusher.add(Work(clock, takes))
+        clock.advance(MAX_WAIT_S)
+
+    flusher.add(work)
+    clock.advance(0.005 * LOAD_SHARE)
+
+    assert len(work.at) == 1
