@@ -34,7 +34,6 @@ SERVE_S = 4.0
 VIEWERS = 8
 PACKAGING_GATE = 1.5
 SERVING_GATE_MS = 1.3
-TICK = os.sysconf("SC_CLK_TCK")
 
 RELAY = {
     "relay, no HLS": "",
@@ -47,9 +46,9 @@ NGINX = "nginx-rtmp, TS (hls on)"
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
+    """CPU time of a process to the nanosecond; the ticks of /proc/PID/stat miss what is shorter than one."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 
 
 def loaded(running: Running, cores: Cores, streams: int, mbit: float, work: Callable[[], float], lasts: float) -> float:
