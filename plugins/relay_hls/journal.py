@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
 from .playlists import date_time
+from .segments import File, Segment, on_disk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +92,36 @@ def renditions(records: Iterable[Record]) -> dict[str, list[Record]]:
     for record in records:
         found.setdefault(record.rendition, []).append(record)
     return found
+
+
+def relist(records: Sequence[Record], window_ms: float, event: str, content_type: bytes) -> list[Segment]:
+    """Return the newest records without a gap, as far back as the window goes, for a live playlist that goes on."""
+    listed: list[Segment] = []
+    inits: dict[str, File] = {}
+    length = 0.0
+    for record in reversed(records):
+        if length >= window_ms or (listed and record.number != listed[-1].number - 1):
+            break
+        init = None
+        if record.init:
+            made = File(name=record.init, content_type=b"video/mp4", pieces=(), event=event)
+            init = inits.setdefault(record.init, made)
+        segment = Segment(
+            number=record.number,
+            name=record.name,
+            init=init,
+            discontinuity=record.discontinuity,
+            at_ms=record.at_ms,
+            start_ms=0.0,
+            duration_ms=record.duration_ms,
+            size=record.size,
+            independent=record.independent,
+            event=event,
+        )
+        segment.file = on_disk(segment, content_type, event)
+        listed.append(segment)
+        length += record.duration_ms
+    return listed[::-1]
 
 
 def recorded_playlist(records: list[Record]) -> str:

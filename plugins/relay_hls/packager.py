@@ -16,8 +16,9 @@ from .cutting import Cutter
 from .line import Line, interval_of
 from .options import HARVEST_MS, LEARN_BYTES, LEARN_MS, MIB
 from .plan import Planned, plan
-from .programme import Output, Programme
+from .programme import Programme
 from .segments import Muxer
+from .variants import Output
 
 ENOUGH_FRAMES = 12
 """Frames of each track that show its rate well enough: the times of RTMP are rounded to ms."""

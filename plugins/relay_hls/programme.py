@@ -1,4 +1,4 @@
-"""One stream as its viewers know it: playlists that outlive encoders, and what a multivariant playlist says of them.
+"""One stream as its viewers know it: playlists that outlive encoders.
 
 A programme begins with its first packet, is *lost* when the stream ends without anybody wanting that, continues when
 it comes back, and is *over* after a planned end. The rule it guards: sequence numbers never fall, whatever happens.
@@ -9,23 +9,23 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
 
 from twisted.internet.interfaces import IReactorTime
 
-from relay.api import MediaKind, SinkStatus, Track, audio_facts, codec_string, video_facts
+from relay.api import SinkStatus
 
 from .cutting import Cutter
-from .journal import Record
+from .journal import relist
 from .journal import renditions as renditions_of
 from .options import HOT_MS, LONGEST_FIRST_MS, MIB, HlsOptions
 from .plan import Planned
-from .playlists import Alternative, Picture, Terms, Variant, multivariant_playlist
+from .playlists import Alternative, Terms, Variant, multivariant_playlist
 from .reload import Waiters
 from .rendition import FMP4, TS, Form, Place, Rendition
-from .segments import File, Segment, on_disk
+from .segments import File, Segment
 from .shelf import Found, Shelf
+from .variants import Output, describe
 
 COUNT_FROM = 1_577_836_800
 """2020-01-01: sequence numbers start at the seconds since then, so they are higher after every restart, and fit the
@@ -33,8 +33,6 @@ COUNT_FROM = 1_577_836_800
 HOUR = 3_600
 """Discontinuities start at the hours: as above, but hls.js keeps an array as long as the number and walks through it at
 every update, so it would hang at the number of seconds."""
-
-_RATES = (24_000 / 1001, 24, 25, 30_000 / 1001, 30, 48, 50, 60_000 / 1001, 60, 100, 120_000 / 1001, 120)
 
 
 class State(Enum):
@@ -64,15 +62,6 @@ class Timeline:
     def reached(self, day_ms: float) -> None:
         """Something that lasts until *day_ms* is in a playlist."""
         self._end_ms = max(self._end_ms, day_ms)
-
-
-@dataclass(slots=True, eq=False)
-class Output:
-    """A rendition and what it carries."""
-
-    planned: Planned
-    rendition: Rendition
-    cutter: Cutter
 
 
 class Programme:
@@ -262,7 +251,7 @@ class Programme:
         known = found.journal
         self.target_duration = known.target_duration or self.options.segment_s
         for name, records in renditions_of(known.records).items():
-            listed = _listed(records, self.options.window_s * 1000.0, found.event, self.form)
+            listed = relist(records, self.options.window_s * 1000.0, found.event, self.form.content_type)
             place = Place(epoch=self._epoch, number=listed[-1].number + 1, discontinuity=known.discontinuity)
             rendition = Rendition(name, place, self.form, window_ms=self.options.window_s * 1000.0, clock=self._clock)
             rendition.restore(listed, known.discontinuity)
@@ -358,101 +347,6 @@ class Programme:
         if self._before and self.published and self._clock.seconds() - self.since > 2 * self.options.window_s:
             self._before = []
 
-    # The multivariant playlist.
-
     def variants(self, prefix: str = "") -> tuple[list[Variant], list[Alternative]]:
-        """Describe what is on, by what was measured; every address begins with *prefix*."""
-        sounds = [o for o in self.outputs if not o.planned.has_video]
-        pictures = [o for o in self.outputs if o.planned.has_video]
-        groups: dict[str, list[Output]] = {}
-        if len(self.outputs) > 1:
-            for output in sounds:
-                groups.setdefault(_codec(output.planned.lead), []).append(output)
-        variants = [
-            _variant(prefix, output, group, members)
-            for output in pictures or sounds[:1]
-            for group, members in (groups or {"": []}).items()
-        ]
-        return variants, [one for group, members in groups.items() for one in _alternatives(prefix, group, members)]
-
-
-def _listed(records: Sequence[Record], window_ms: float, event: str, form: Form) -> list[Segment]:
-    """Return the newest records without a gap, as far back as the window goes."""
-    listed: list[Segment] = []
-    inits: dict[str, File] = {}
-    length = 0.0
-    for record in reversed(records):
-        if length >= window_ms or (listed and record.number != listed[-1].number - 1):
-            break
-        init = None
-        if record.init:
-            made = File(name=record.init, content_type=b"video/mp4", pieces=(), event=event)
-            init = inits.setdefault(record.init, made)
-        segment = Segment(
-            number=record.number,
-            name=record.name,
-            init=init,
-            discontinuity=record.discontinuity,
-            at_ms=record.at_ms,
-            start_ms=0.0,
-            duration_ms=record.duration_ms,
-            size=record.size,
-            independent=record.independent,
-            event=event,
-        )
-        segment.file = on_disk(segment, form.content_type, event)
-        listed.append(segment)
-        length += record.duration_ms
-    return listed[::-1]
-
-
-def _variant(prefix: str, output: Output, group: str, sounds: Sequence[Output]) -> Variant:
-    planned = output.planned
-    own = [codec for track in planned.tracks if (codec := _codec(track))]
-    codecs = dict.fromkeys([*own, group] if group else own)
-    others = [sound.rendition for sound in sounds if sound.rendition is not output.rendition]
-    return Variant(
-        uri=f"{prefix}{output.rendition.name}.m3u8",
-        peak_bps=output.rendition.peak_bps + max((r.peak_bps for r in others), default=0),
-        average_bps=output.rendition.average_bps + max((r.average_bps for r in others), default=0),
-        codecs=tuple(codecs),
-        picture=_picture(planned.lead, output.cutter.mean_interval_ms) if planned.has_video else None,
-        audio_group=_group_id(group) if group else "",
-    )
-
-
-def _alternatives(prefix: str, group: str, sounds: Sequence[Output]) -> Iterator[Alternative]:
-    for index, sound in enumerate(sounds):
-        facts = audio_facts(sound.planned.lead)
-        yield Alternative(
-            uri=f"{prefix}{sound.rendition.name}.m3u8",
-            group=_group_id(group),
-            name=f"Audio {sound.planned.lead.track_id + 1}",
-            channels=0 if facts is None else facts.channels,
-            default=index == 0,
-        )
-
-
-def _group_id(codec: str) -> str:
-    return "audio-" + codec.replace(".", "-").lower()
-
-
-def _codec(track: Track) -> str:
-    return codec_string(track) or ""
-
-
-def _picture(track: Track, interval_ms: float) -> Picture:
-    facts = video_facts(track) if track.kind is MediaKind.VIDEO else None
-    rate = frame_rate(interval_ms)
-    if facts is None:
-        return Picture(width=0, height=0, frame_rate=rate, video_range="SDR")
-    return Picture(width=facts.width, height=facts.height, frame_rate=rate, video_range=facts.video_range)
-
-
-def frame_rate(interval_ms: float) -> float:
-    """Return the pictures a second that an interval means: the usual rate, if it is near one."""
-    if interval_ms <= 0:
-        return 0.0
-    measured = 1000 / interval_ms
-    nearest = min(_RATES, key=lambda rate: abs(rate - measured))
-    return nearest if abs(nearest - measured) < 0.002 * nearest else round(measured, 3)
+        """Describe what is on; every address begins with *prefix*."""
+        return describe(self.outputs, prefix)
