@@ -293,7 +293,7 @@ class Failover(ConfigModel):
     """``fast``: the other feed starts at its keyframe before the cut, so nothing is missed, and catches up at no more
     than twice the speed. ``clean``: it starts at its next keyframe."""
     video_stall_ms: int = Field(default=1000, ge=100, le=60_000)
-    """A feed without a picture for this long is dead; for slow feeds it is four frame intervals, if that is more."""
+    """A feed without a picture for this long is dead; below 10 fps its own frame interval is added, or it is four."""
     audio_stall_ms: int = Field(default=3000, ge=100, le=60_000)
     """A feed that had sound and has none for this long is bad."""
     bitrate_percent: int = Field(default=30, ge=0, le=90)

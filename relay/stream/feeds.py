@@ -70,7 +70,7 @@ class Feed(FeedCounters):
         options: FailoverOptions | None = None,
     ) -> None:
         options = options or FailoverOptions()
-        super().__init__(now, slow_ms=max(options.video_stall_ms // 4, 1))
+        super().__init__(now, slow_ms=max(options.video_stall_ms // 10, 1))
         self.name = name
         self.priority = priority
         self.state = FeedState.STANDBY

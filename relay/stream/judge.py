@@ -150,7 +150,7 @@ class Observed(Protocol):
 
     @property
     def slow_steps(self) -> Sequence[tuple[float, int]]:
-        """Frame intervals of at least a quarter of `video_stall_ms`, with their arrival; the newest last."""
+        """Frame intervals of at least a tenth of `video_stall_ms`, with their arrival; the newest last."""
         ...
 
 
@@ -251,12 +251,16 @@ class Judge:
     # Stalls.
 
     def _stall_ms(self, now: float) -> float:
-        """How long a picture may be missing: what is configured, or four frames at the feed's own slowness."""
-        feed = self._feed
+        """How long a picture may be missing: what is configured behind its due time, or four frames of a slow feed.
+
+        Without the due time a feed of 5 fps would be left when a burst of jitter and a lost packet meet (P8).
+        """
+        feed, configured = self._feed, self._options.video_stall_ms
         if feed.video_frames_total < 2:
             interval = UNKNOWN_INTERVAL_MS if feed.audio_frames_total == 0 or feed.video_frames_total else 0
-            return max(self._options.video_stall_ms, FRAMES_PER_THRESHOLD * interval)
-        return max(self._options.video_stall_ms, FRAMES_PER_THRESHOLD * self._interval_p99(now))
+            return max(configured, FRAMES_PER_THRESHOLD * interval)
+        interval = self._interval_p99(now)
+        return max(configured + interval, FRAMES_PER_THRESHOLD * interval)
 
     def _interval_p99(self, now: float) -> int:
         """The 99th percentile of the frame interval, or 0 when it is too short to matter."""
