@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from relay.media.packets import MediaKind, Packet
 from relay.stream.feeds import Feed
@@ -138,16 +139,20 @@ class Stage:
             self.content += 20 * steps
             return
         for _ in range(steps):
-            self.now += STEP
-            self.content += 20
-            seen = len(self.sink.calls)
-            for encoder in self.encoders:
-                encoder.step(self.content)
-            if self.stream.failover.pacing:
-                self.stream.failover.pace(self.now)
-            if self.content % 240 == 0:
-                self.stream.failover.tick(self.now, 0.24)
-            self.arrivals += [(self.now, call[1]) for call in self.sink.calls[seen:] if isinstance(call[1], Packet)]
+            self.moment()
+
+    def moment(self, *acts: Callable[[], object]) -> None:
+        """Let one step pass, in which these *acts* come one after the other; without any, every encoder sends."""
+        self.now += STEP
+        self.content += 20
+        seen = len(self.sink.calls)
+        for act in acts or [partial(encoder.step, self.content) for encoder in self.encoders]:
+            act()
+        if self.stream.failover.pacing:
+            self.stream.failover.pace(self.now)
+        if self.content % 240 == 0:
+            self.stream.failover.tick(self.now, 0.24)
+        self.arrivals += [(self.now, call[1]) for call in self.sink.calls[seen:] if isinstance(call[1], Packet)]
 
     @property
     def switches(self) -> list[Switched]:
