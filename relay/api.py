@@ -63,6 +63,7 @@ from relay.events import (
 )
 from relay.hookspecs import StreamInfo, hookimpl
 from relay.media.configs import audio_facts, codec_string, video_facts
+from relay.media.metadata import metadata_values
 from relay.media.packets import Codec, MediaKind, Packet, Role, Track, TrackSet
 from relay.media.tailor import Tailor, Tailoring
 from relay.mux import mend, recover, remux
@@ -159,6 +160,7 @@ __all__ = [
     "is_public_name",
     "is_user_name",
     "mend",
+    "metadata_values",
     "parse_url",
     "recover",
     "redact_url",

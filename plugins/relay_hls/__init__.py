@@ -32,6 +32,7 @@ from .plan import IN_FMP4, IN_TS
 from .programme import Programme, State
 from .resource import HlsResource
 from .shelf import Harvest, Shelf, Store
+from .sounds import SoundOptions
 
 __all__ = ["HlsPlugin"]
 
@@ -42,8 +43,9 @@ class HlsPlugin:
     """Keeps a programme for every stream, and serves them."""
 
     Config = HlsOptions
+    StreamConfig = SoundOptions
 
-    def __init__(self, config: HlsOptions, context: Context) -> None:
+    def __init__(self, config: HlsOptions, context: Context[SoundOptions]) -> None:
         self._options = config
         self._context = context
         self._programmes: dict[str, Programme] = {}
@@ -65,6 +67,7 @@ class HlsPlugin:
     def open_sinks(self, stream: StreamInfo) -> Iterable[Sink]:
         """Go on with the stream's programme, or begin one."""
         programme = self._programmes.get(stream.name) or self._new_programme(stream.name)
+        programme.sounds.options = self._context.stream_config(stream.name) or self._options
         programme.begin()
         packager = Packager(programme, self._packing, on_closed=self._closed)
         self._packagers[stream.name] = packager
@@ -175,7 +178,7 @@ class HlsPlugin:
 class Housekeeping(Service):
     """Calls a function every second, whatever it raises."""
 
-    def __init__(self, context: Context, begin: Callable[[], None], tick: Callable[[], None]) -> None:
+    def __init__(self, context: Context[SoundOptions], begin: Callable[[], None], tick: Callable[[], None]) -> None:
         self._context = context
         self._begin = begin
         self._loop = LoopingCall(self._call)

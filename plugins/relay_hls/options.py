@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from relay.api import ConfigModel
+from .sounds import SoundOptions
 
 MIB = 1024 * 1024
 
@@ -44,7 +44,7 @@ HOLD_S = 10.0
 """A player that asks for a stream that has just started waits this long for its first segment."""
 
 
-class HlsOptions(ConfigModel):
+class HlsOptions(SoundOptions):
     """``[plugins.hls]``"""
 
     container: Literal["fmp4", "ts"] = "fmp4"

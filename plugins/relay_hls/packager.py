@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from relay.api import PLANNED_ENDS, Codec, MediaKind, MuxError, Packet, Role, SinkStatus, Track, TrackSet
 
@@ -65,6 +65,7 @@ class Packager:
     def configure(self, tracks: TrackSet) -> None:
         """Take the tracks; what decoders need decides whether anything changes."""
         self._tracks = tracks
+        self.programme.sounds.told(tracks)
         wanted = {(t.kind, t.track_id): (t.codec, t.config) for t in tracks.tracks if t.codec in self._packing.codecs}
         if self._learned is not None:
             return
@@ -76,8 +77,10 @@ class Packager:
             self._build(intervals)
 
     def write(self, packet: Packet) -> None:
-        """Take one packet; only frames are packaged."""
+        """Take one packet; only frames are packaged, metadata may have names."""
         if packet.role is not Role.FRAME or packet.kind is MediaKind.DATA:
+            if packet.role is Role.METADATA:
+                self.programme.sounds.told(replace(self._tracks, metadata=packet))
             return
         if self._learned is not None:
             self._learn(packet)

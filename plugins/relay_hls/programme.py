@@ -25,6 +25,7 @@ from .reload import Waiters
 from .rendition import FMP4, TS, Form, Place, Rendition
 from .segments import File, Segment
 from .shelf import Found, Shelf
+from .sounds import Sounds
 from .variants import Output, describe
 
 COUNT_FROM = 1_577_836_800
@@ -70,6 +71,7 @@ class Programme:
     Attributes:
         state: see `State`.
         outputs: what is on now, the leading rendition first.
+        sounds: what they are called.
         target_duration: in seconds; 0 until the first segment is complete.
         since: when it came into its state, on the relay's clock.
         ready: requests that wait for the first segment.
@@ -82,6 +84,7 @@ class Programme:
     ) -> None:
         self.name = name
         self.options = options
+        self.sounds = Sounds(options)
         self.state = State.NEW
         self.outputs: list[Output] = []
         self.target_duration = 0
@@ -349,4 +352,4 @@ class Programme:
 
     def variants(self, prefix: str = "") -> tuple[list[Variant], list[Alternative]]:
         """Describe what is on; every address begins with *prefix*."""
-        return describe(self.outputs, prefix)
+        return describe(self.outputs, self.sounds, prefix)

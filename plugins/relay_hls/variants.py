@@ -5,7 +5,7 @@ Pure. The rule it guards: it says what was seen and measured, never what an enco
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from relay.api import MediaKind, Track, audio_facts, codec_string, video_facts
@@ -14,6 +14,7 @@ from .cutting import Cutter
 from .plan import Planned
 from .playlists import Alternative, Picture, Variant
 from .rendition import Rendition
+from .sounds import Sound, Sounds
 
 _RATES = (24_000 / 1001, 24, 25, 30_000 / 1001, 30, 48, 50, 60_000 / 1001, 60, 100, 120_000 / 1001, 120)
 
@@ -27,20 +28,21 @@ class Output:
     cutter: Cutter
 
 
-def describe(outputs: Sequence[Output], prefix: str = "") -> tuple[list[Variant], list[Alternative]]:
+def describe(outputs: Sequence[Output], sounds: Sounds, prefix: str = "") -> tuple[list[Variant], list[Alternative]]:
     """Describe what is on, by what was measured; every address begins with *prefix*."""
-    sounds = [o for o in outputs if not o.planned.has_video]
+    heard = [o for o in outputs if not o.planned.has_video]
     pictures = [o for o in outputs if o.planned.has_video]
     groups: dict[str, list[Output]] = {}
     if len(outputs) > 1:
-        for output in sounds:
+        for output in heard:
             groups.setdefault(_codec(output.planned.lead), []).append(output)
     variants = [
         _variant(prefix, output, group, members)
-        for output in pictures or sounds[:1]
+        for output in pictures or heard[:1]
         for group, members in (groups or {"": []}).items()
     ]
-    return variants, [one for group, members in groups.items() for one in _alternatives(prefix, group, members)]
+    called = sounds.called(output.planned.lead.track_id for output in heard)
+    return variants, [one for group, members in groups.items() for one in _alternatives(prefix, group, members, called)]
 
 
 def _variant(prefix: str, output: Output, group: str, sounds: Sequence[Output]) -> Variant:
@@ -58,13 +60,17 @@ def _variant(prefix: str, output: Output, group: str, sounds: Sequence[Output]) 
     )
 
 
-def _alternatives(prefix: str, group: str, sounds: Sequence[Output]) -> Iterator[Alternative]:
+def _alternatives(
+    prefix: str, group: str, sounds: Sequence[Output], called: Mapping[int, Sound]
+) -> Iterator[Alternative]:
     for index, sound in enumerate(sounds):
         facts = audio_facts(sound.planned.lead)
+        known = called[sound.planned.lead.track_id]
         yield Alternative(
             uri=f"{prefix}{sound.rendition.name}.m3u8",
             group=_group_id(group),
-            name=f"Audio {sound.planned.lead.track_id + 1}",
+            name=known.name,
+            language=known.language,
             channels=0 if facts is None else facts.channels,
             default=index == 0,
         )

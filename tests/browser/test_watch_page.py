@@ -23,7 +23,7 @@ PLAYS = f"return {STATE} === 'playing' && document.getElementById('video').curre
 MULTIVARIANT = """#EXTM3U
 #EXT-X-VERSION:7
 #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="Floor",LANGUAGE="en",DEFAULT=YES,CHANNELS="1",URI="media-2.m3u8"
-#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="Interpreter",LANGUAGE="fr",DEFAULT=NO,CHANNELS="1",URI="media-3.m3u8"
+#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="<img src=/xss>Fr",LANGUAGE="fr",DEFAULT=NO,CHANNELS="1",URI="media-3.m3u8"
 #EXT-X-STREAM-INF:BANDWIDTH=400000,RESOLUTION=320x180,CODECS="avc1.42C00C,mp4a.40.2",AUDIO="a"
 media-0.m3u8
 #EXT-X-STREAM-INF:BANDWIDTH=200000,RESOLUTION=160x90,CODECS="avc1.42C00B,mp4a.40.2",AUDIO="a"
@@ -145,7 +145,7 @@ def test_quality_and_sound_can_be_chosen(
         "const e = document.getElementById(arguments[0]); e.value = arguments[1]; e.dispatchEvent(new Event('change'))"
     )
     assert browser.run(names, "quality") == ["Automatic", "180p", "90p"]
-    assert browser.run(names, "audio") == ["Floor", "Interpreter"]
+    assert browser.run(names, "audio") == ["Floor", "<img src=/xss>Fr"]
     browser.run(choose, "quality", "0")
     browser.run(choose, "audio", "1")
 

@@ -45,7 +45,7 @@ class Gate:
 class Stage:
     """One relay with HLS and nothing else."""
 
-    def __init__(self, *, answer: Any = None, **options: object) -> None:
+    def __init__(self, *, answer: Any = None, streams: Mapping[str, Any] | None = None, **options: object) -> None:
         self.clock = Clock()
         self.gate = Gate() if answer is None else Gate(answer)
         installed = {
@@ -53,7 +53,9 @@ class Stage:
             "hls": [plugin_from_class("hls", HlsPlugin)],
         }
         self.host = PluginHost(
-            Config(plugins={"gate": {}, "hls": dict(options)}), clock=self.clock, installed=installed
+            Config(plugins={"gate": {}, "hls": dict(options)}, streams=dict(streams or {})),
+            clock=self.clock,
+            installed=installed,
         )
         self.plugin: HlsPlugin = self.host.plugins[1].instance  # type: ignore[assignment]
         self.site = site_of(self.clock, resources=self.host.http_resources())

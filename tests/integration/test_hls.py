@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import urllib.error
 import urllib.request
@@ -99,6 +100,7 @@ SOURCES = {
 }
 CODECS = {"h264": "avc1.", "hevc": "hvc1.", "av1": "av01."}
 TABLES = "".join(stream_table(name, KEY + name) for name in SOURCES)
+NAMES = '[streams.several.hls]\naudio_names = ["Floor", "Interprète"]\naudio_languages = ["en", "fr"]\n'
 
 
 @dataclass
@@ -117,7 +119,7 @@ def shown(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Show
     extra = '[plugins.hls]\ncontainer = "ts"\npart_ms = 0\nsegment_s = 2\n'
     directory = tmp_path_factory.mktemp("shown")
     with (
-        relay(directory, TABLES, plugins=("streamkeys", "hls")) as fmp4,
+        relay(directory, TABLES + NAMES, plugins=("streamkeys", "hls")) as fmp4,
         relay(directory, TABLES, plugins=("streamkeys",), extra=extra) as ts,
     ):
         publish_all((fmp4, files), (ts, {"h264": files["h264"]}))
@@ -159,10 +161,15 @@ def test_several_pictures_are_variants_and_several_sounds_renditions(shown: Show
         assert_same_frames(Hashes(packets={0: wanted.packets[number]}), got, kinds=1)
 
     assert [p.stream_info.resolution for p in index.playlists] == [(320, 180), (160, 90)]
-    assert [(one.type, one.uri, one.default) for one in index.media] == [
-        ("AUDIO", "a0.m3u8", "YES"),
-        ("AUDIO", "a1.m3u8", "NO"),
+    assert [(one.uri, one.default, one.name, one.language) for one in index.media] == [
+        ("a0.m3u8", "YES", "Floor", "en"),
+        ("a1.m3u8", "NO", "Interprète", "fr"),
     ]
+    for binary in (ffmpeg9(), ffmpeg5()):
+        args = [binary, "-hide_banner", "-i", address(running, stream="several")]
+        said = subprocess.run(args, capture_output=True, timeout=30).stderr.decode()
+        for name, language in (("Floor", "eng?"), ("Interprète", "fra?")):
+            assert re.search(rf"\({language}\): Audio:[^#]*comment +: {name}\n", said), said
     assert {p.stream_info.audio for p in index.playlists} == {index.media[0].group_id}
     assert all(p.stream_info.codecs.endswith(",mp4a.40.2") for p in index.playlists)
 
