@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -90,6 +91,17 @@ class _Collector:
         self._done(self._found)
 
 
+@implementer(IHostResolution)
+class _Nothing:
+    """Stands for a look-up that is not needed."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def cancel(self) -> None:
+        """It is over already."""
+
+
 @implementer(IHostnameResolver)
 class _CheckedResolver:
     """Hands out a name's addresses if all of them are permitted, else none; none as well when that takes too long."""
@@ -117,6 +129,11 @@ class _CheckedResolver:
                 resolutionReceiver.addressResolved(address)
             resolutionReceiver.resolutionComplete()
 
+        written = _as_written(hostName, portNumber)
+        if written is not None:
+            resolutionReceiver.resolutionBegan(_Nothing(hostName))
+            done([written])
+            return None
         resolution = self._reactor.nameResolver.resolveHostName(_Collector(done), hostName, portNumber, *more)
         resolutionReceiver.resolutionBegan(resolution)
         if not answered:
@@ -151,6 +168,8 @@ class CheckedReactor:
 
 def resolve(reactor: Any, host: str) -> Deferred[Sequence[str]]:
     """Look *host* up and return its addresses as text; empty when it has none."""
+    if _as_written(host, 0) is not None:
+        return succeed([host])
     result: Deferred[Sequence[str]] = Deferred()
 
     def done(found: Iterable[IAddress]) -> None:
@@ -159,6 +178,15 @@ def resolve(reactor: Any, host: str) -> Deferred[Sequence[str]]:
 
     reactor.nameResolver.resolveHostName(_Collector(done), host)
     return result
+
+
+def _as_written(host: str, port: int) -> IAddress | None:
+    """Return the address that *host* is, if it is no name: it must not wait behind look-ups that hang."""
+    if isIPAddress(host):
+        return IPv4Address("TCP", host, port)
+    if isIPv6Address(host) and "%" not in host:
+        return IPv6Address("TCP", host, port)
+    return None
 
 
 def _host(address: IAddress) -> str:

@@ -164,6 +164,25 @@ def test_spellings_of_this_machine_are_found_out_by_resolving_them(host: str) ->
     assert connected_to(reactor, resolver, f"rtmp://{host}/live", PUBLIC) in ("address-refused", "DNSLookupError")
 
 
+@pytest.mark.parametrize(("url", "host"), [("rtmp://127.0.0.1/live", "127.0.0.1"), ("rtmps://[::1]/live", "::1")])
+def test_an_address_is_connected_to_although_every_look_up_hangs(url: str, host: str) -> None:
+    reactor = MemoryReactorClock()
+    hanging: Any = _Hanging()
+
+    assert connected_to(reactor, hanging, url, None) == [host]
+    assert connected_to(reactor, hanging, url, PUBLIC) == "address-refused"
+
+
+def test_looking_up_an_address_asks_nobody() -> None:
+    reactor: Any = MemoryReactorClock()
+    reactor.nameResolver = Names()
+    found: list[Any] = []
+    for host in ("192.0.2.1", "2001:db8::1"):
+        resolve(reactor, host).addCallback(found.append)
+
+    assert found == [["192.0.2.1"], ["2001:db8::1"]]
+
+
 def test_looking_up_a_name_gives_its_addresses() -> None:
     reactor: Any = MemoryReactorClock()
     reactor.nameResolver = Names(["192.0.2.1", "2001:db8::1"], [])

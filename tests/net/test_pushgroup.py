@@ -30,14 +30,8 @@ def programme() -> Iterator[Packet]:
         n += 1
 
 
-def looking_up() -> bool:
-    """Whether a name is still looked up; nobody can stop the thread that does."""
-    return any("resolveHostName" in getattr(call.func, "__qualname__", "") for call in reactor.getDelayedCalls())
-
-
 class TestComingAndGoing(NetTestCase):
     def open(self, *targets: PushTarget) -> PushGroup:
-        self.later(lambda: until(lambda: not looking_up(), "the end of look-ups"))
         self.events: list[Event] = []
         watch = Watch(reactor)
         watch.startService()
