@@ -260,6 +260,10 @@ class ReconnectTests(WayTestCase):
 
         await until(lambda: total() >= count, f"{count} frames; there are {total()}")
 
+    async def heard(self, push: RtmpPush) -> None:
+        """Wait until the request to reconnect has arrived: from then on the clock may go on."""
+        await until(lambda: push._handover is not None, "the request to reconnect")
+
     async def ready(self, push: RtmpPush) -> None:
         """Wait for the new connection to be accepted; it waits for a keyframe then."""
         await until(lambda: push._handover is not None and push._handover.ready, "the new connection")
@@ -275,7 +279,7 @@ class ReconnectTests(WayTestCase):
         first, second = self.fake(), self.fake()
         push = await self.asked(first)
         assert first.ask_to_reconnect(second.url) == 1
-        await turns(20)
+        await self.heard(push)
         self.wait(1.25)
         await self.ready(push)
         assert push.url.port == first.port, "before the keyframe"
@@ -303,7 +307,7 @@ class ReconnectTests(WayTestCase):
         platform = self.fake()
         push = await self.asked(platform)
         platform.ask_to_reconnect()
-        await turns(20)
+        await self.heard(push)
         self.wait(1.25)
         await self.ready(push)
         self.frames(60)
@@ -316,7 +320,7 @@ class ReconnectTests(WayTestCase):
         first, second = self.fake(), self.fake(faults=["silent"])
         push = await self.asked(first)
         first.ask_to_reconnect(second.url)
-        await turns(20)
+        await self.heard(push)
         self.wait(1.25)
         await until(lambda: second.sessions, "the new connection")
         for _ in range(64):
@@ -333,11 +337,14 @@ class ReconnectTests(WayTestCase):
         first = self.fake()
         push = self.to(first, announce_enhanced=True)
         await self.live(push)
+
+        def refused() -> bool:
+            self.wait(0.25)
+            return "which failed" in push.detail
+
         for where in ("file:///etc/passwd", "rtmp://10.0.0.1/live"):
             first.ask_to_reconnect(where)
-            await turns(20)
-            self.wait(1.25)
-            await until(lambda: "which failed" in push.detail, where)
+            await until(refused, where)
             push.detail = ""
 
         assert (push.state.value, len(first.sessions)) == ("live", 1)
@@ -346,7 +353,7 @@ class ReconnectTests(WayTestCase):
         platform = self.fake(manners=NGINX, app="live")
         push = await self.asked(platform)
         platform.ask_to_reconnect()
-        await turns(20)
+        await self.heard(push)
         self.wait(1.25)
         await until(lambda: platform.sessions[0].closed_at is not None, "the old one's end")
         self.wait(0.75)
@@ -359,7 +366,7 @@ class ReconnectTests(WayTestCase):
         first, second = self.fake(), self.fake()
         push = await self.asked(first)
         first.ask_to_reconnect(second.url)
-        await turns(20)
+        await self.heard(push)
         first.inject("reset")
         await self.state(push, "backing-off")
         self.wait(0.75)
@@ -371,7 +378,7 @@ class ReconnectTests(WayTestCase):
         first, second = self.fake(), self.fake()
         push = await self.asked(first)
         first.ask_to_reconnect(second.url)
-        await turns(20)
+        await self.heard(push)
         self.wait(1.25)
         await self.ready(push)
         first.inject("reset")
@@ -386,7 +393,7 @@ class ReconnectTests(WayTestCase):
         first, second = self.fake(), self.fake()
         push = await self.asked(first)
         first.ask_to_reconnect(second.url)
-        await turns(20)
+        await self.heard(push)
         self.wait(1.25)
         await self.ready(push)
         assert self.group is not None
