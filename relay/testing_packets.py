@@ -14,6 +14,8 @@ HEVC_CONFIG = bytes.fromhex(
     "000100064401c073c189"
 )
 """hvcC record with parameter sets, 8 bit."""
+FILL = 0x55
+"""What frames are full of: rows of zeros would be no coded media, and look like holes in a file."""
 AAC_CONFIG = b"\x11\x90"
 """AudioSpecificConfig: AAC-LC, 48 kHz, stereo."""
 
@@ -36,7 +38,7 @@ def aac_header(config: bytes = AAC_CONFIG) -> Packet:
 
 def avc_frame(dts: int, *, keyframe: bool = False, size: int = 200, cts: int = 0) -> Packet:
     """Return an H.264 picture with one NAL unit of *size* bytes."""
-    nal = (b"\x65" if keyframe else b"\x41") + bytes(max(size - 1, 0))
+    nal = (b"\x65" if keyframe else b"\x41") + bytes([FILL]) * (size - 1)
     head = (b"\x17" if keyframe else b"\x27") + b"\x01" + cts.to_bytes(3, "big", signed=True)
     body = head + len(nal).to_bytes(4, "big") + nal
     return _packet(MediaKind.VIDEO, Codec.AVC, Role.FRAME, dts, body, 5, keyframe=keyframe, cts=cts)
@@ -44,14 +46,14 @@ def avc_frame(dts: int, *, keyframe: bool = False, size: int = 200, cts: int = 0
 
 def hevc_frame(dts: int, *, keyframe: bool = False, size: int = 200) -> Packet:
     """Return an HEVC picture (E-RTMP v2, packet type CodedFramesX)."""
-    nal = (b"\x26\x01" if keyframe else b"\x02\x01") + bytes(max(size - 2, 0))
+    nal = (b"\x26\x01" if keyframe else b"\x02\x01") + bytes([FILL]) * (size - 2)
     body = (b"\x93" if keyframe else b"\xa3") + b"hvc1" + len(nal).to_bytes(4, "big") + nal
     return _packet(MediaKind.VIDEO, Codec.HEVC, Role.FRAME, dts, body, 5, keyframe=keyframe)
 
 
 def aac_frame(dts: int, *, size: int = 100) -> Packet:
     """Return an AAC frame."""
-    return _packet(MediaKind.AUDIO, Codec.AAC, Role.FRAME, dts, b"\xaf\x01" + bytes(size), 2)
+    return _packet(MediaKind.AUDIO, Codec.AAC, Role.FRAME, dts, b"\xaf\x01" + bytes([FILL]) * size, 2)
 
 
 def _packet(

@@ -15,12 +15,18 @@ from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
+from .adopting import adopt
 from .disk import Disk, exists, folder, write_all, write_all_at
 from .names import PART, SIDECAR, FileName, folder_name, stem_of
 from .partfile import PartFacts, PartFile, Recording
 from .sidecar import Document, Sidecars, describe, stamp
 from .worker import Worker
 
+TICK_S = 0.08
+"""How long bytes wait for others before they are handed to the disk: what a killed relay loses (P19), with room below
+the 100 ms of a batch for a reactor that is late."""
+PASS_S = 1.0
+"""Between two fdatasync of a file, at most: what is lost with the power (P19)."""
 MAX_NAMES = 1000
 """Names tried for a file before giving up: clocks that step back make them meet."""
 
@@ -50,6 +56,7 @@ class Archive:
         free: bytes free on its disk, None before the first look.
         total: bytes of its disk.
         room_error: why the disk could not be asked.
+        wall_clock: the time of day.
     """
 
     def __init__(self, directory: Path, *, disk: Disk, wall_clock: Callable[[], float]) -> None:
@@ -62,7 +69,7 @@ class Archive:
         self.writer = Worker("record-write")
         self.keeper = Worker("record-keep")
         self.chores = Worker("record-chores", nice=True)
-        self._wall_clock = wall_clock
+        self.wall_clock = wall_clock
         self._outcomes: SimpleQueue[Outcome] = SimpleQueue()
         self._files: list[PartFile] = []  # those that are open; appended by the writer, removed by the keeper
         self._passing = False
@@ -124,6 +131,7 @@ class Archive:
             file.error = error
         else:
             self._files.append(file)
+            self.keeper.do(partial(self._announce, file))
 
     def _make(self, file: PartFile) -> None:
         disk, name = self.disk, folder_name(file.recording.stream)
@@ -151,6 +159,8 @@ class Archive:
 
     def _find_stem(self, file: PartFile) -> None:
         recording = file.recording
+        if not recording.stem and recording.adopt_s >= 0:
+            adopt(self.sidecars, recording, file.folder, self.wall_clock())
         for again in range(MAX_NAMES):
             if recording.stem:
                 return
@@ -171,29 +181,54 @@ class Archive:
 
     # The keeper's thread.
 
+    def _announce(self, file: PartFile) -> None:
+        """List a file that has just begun: a relay that dies in its first second knows by that what to continue."""
+        with suppress(OSError):
+            self._describe(file, "recording")
+
     def _pass(self, now: float) -> None:
         self._passing = False
-        for file in tuple(self._files):
-            self._keep(file, now)
+        files = tuple(self._files)
+        for file in files:  # the media of all comes before what is said of it
+            self._keep(file)
+        for file in files:
+            self._say(file, now)
         self._look()
 
-    def _keep(self, file: PartFile, now: float) -> None:
-        """Have what was written on the disk, and say so in the sidecar."""
+    def _keep(self, file: PartFile) -> None:
+        """Have what was written on the disk."""
         size = file.size
         if file.error is not None or size == file.synced:
             return
         try:
             self.disk.sync_data(file.fd)
+            if not file.placed:
+                self._place(file)
             file.synced = size
             if not self.disk.links(file.fd):
                 raise OSError(errno.ENOENT, "somebody deleted the file")
-            # A recording of very many files has a long sidecar, which is written less often.
-            if now - file.told_at >= 1 + file.recording.number // 50:
-                file.told_at = now
-                with suppress(OSError):  # the media is what counts
-                    self._describe(file, "recording")
         except OSError as error:
             file.error = error
+
+    def _place(self, file: PartFile) -> None:
+        """Have the names of file and folder on the disk: data without a name is lost with the power."""
+        self.disk.sync(file.folder)
+        root = self.disk.open_root(self.directory)
+        try:
+            self.disk.sync(root)
+        finally:
+            self.disk.close(root)
+        file.placed = True
+
+    def _say(self, file: PartFile, now: float) -> None:
+        """Say in the sidecar how far a file is good. That of very many files is long, and written less often."""
+        synced = file.synced
+        every = PASS_S + file.recording.number // 50
+        if file.error is None and synced != file.told and now - file.told_at >= every - TICK_S:
+            file.told_at = now
+            with suppress(OSError):  # the media is what counts
+                self._describe(file, "recording")
+                file.told = synced
 
     def _look(self) -> None:
         try:
@@ -221,7 +256,7 @@ class Archive:
                 file.error = error
         if file.error is None:
             with suppress(OSError):  # the file is whole and says so by its name
-                self._describe(file, "finished", sync=True)
+                self._describe(file, "finished")
             self._let_go(file)
             self.tell(self._outcome(file, "finished"))
         else:
@@ -246,12 +281,13 @@ class Archive:
                     file.error = file.error or error
         file.fd = file.folder = -1
 
-    def _describe(self, file: PartFile, state: str, *, sync: bool = False) -> None:
+    def _describe(self, file: PartFile, state: str) -> None:
         def change(document: Document) -> None:
             describe(document, file, state)
             document["state"] = "recording"
+            document["seen_at"] = stamp(self.wall_clock())
 
-        self.sidecars.change(file.recording.stem, file.folder, change, sync=sync)
+        self.sidecars.change(file.recording.stem, file.folder, change)
 
     def _end(self, recording: Recording, wall: float) -> None:
         if not recording.stem:

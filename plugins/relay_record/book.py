@@ -24,7 +24,7 @@ from relay.api import (
     StreamInfo,
 )
 
-from .archive import Archive, Outcome
+from .archive import PASS_S, TICK_S, Archive, Outcome
 from .finishing import make_progressive
 from .names import folder_name, parse_file
 from .options import Options, StreamOptions
@@ -35,11 +35,6 @@ from .recovery import note_done, recover_all
 from .retention import Wall, retain
 from .worker import Worker
 
-TICK_S = 0.08
-"""How long bytes wait for others before they are handed to the disk: what a killed relay loses (P19), with room below
-the 100 ms of a batch for a reactor that is late."""
-PASS_S = 1.0
-"""Between two fdatasync of a file."""
 DISK_QUEUE_BYTES = 256 * MIB
 """What waits for one disk in all: as much as 32 streams may have."""
 MAX_STREAMS = 10_000
@@ -163,7 +158,7 @@ class RecordingBook:
         for outcome in self.archive.outcomes():
             self._tell(outcome)
         if now >= self._next_pass:
-            self._next_pass = now + PASS_S
+            self._next_pass = now + PASS_S - TICK_S / 2  # the tick before, not the one after
             self._pass(now)
 
     def _pass(self, now: float) -> None:

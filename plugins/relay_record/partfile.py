@@ -23,6 +23,8 @@ class Recording:
     stem: str = ""
     """The id, and what its files' names begin with; empty until the first file is open."""
     number: int = 0
+    adopt_s: float = -1
+    """Continue what an earlier relay left, if it was at work less than so many seconds ago; below 0: do not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +82,10 @@ class PartFile:
     # The keeper's.
     synced: int = 0
     """Bytes that survive a loss of power."""
+    told: int = -1
+    """How many of them the sidecar knows of."""
+    placed: bool = False
+    """Its name survives a loss of power, too."""
     told_at: float = 0.0
     """When the sidecar was last told about it."""
     finished: bool = False

@@ -57,6 +57,8 @@ class Totals:
     failures: int = 0
     dropped_packets: int = 0
     dropped_gops: int = 0
+    begun: bool = False
+    """There was a recording."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +258,9 @@ class Recorder:
         wall = self._tools.wall_clock()
         if self.recording is None:
             self.recording = Recording(self.stream, self.options.format, wall)
+            if not self.totals.begun:  # by this relay; one before may have
+                self.recording.adopt_s = self.options.resume_s
+            self.totals.begun = True
         before = self.part
         pending = bool(self.options.exec or self.options.remux)
         self.part = Part(self._tools.archive, self.recording, self._tracks, packet, wall=wall, pending=pending)

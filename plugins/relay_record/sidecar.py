@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from calendar import timegm
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
@@ -34,57 +35,66 @@ def stamp(wall: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{int((wall - whole) * 1000):03d}Z"
 
 
+def unstamp(text: object) -> float | None:
+    """Return the time that `stamp` wrote, None when it is no such time."""
+    if not isinstance(text, str):
+        return None
+    try:
+        return timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")) + int(text[20:23] or 0) / 1000
+    except ValueError:
+        return None
+
+
 class Sidecars:
     """Reads and changes sidecars; several threads may."""
 
     def __init__(self, disk: Disk) -> None:
-        self._disk = disk
+        self.disk = disk
         self._lock = threading.Lock()
 
     def read(self, stem: str, at: int) -> Document:
         """Return a sidecar; an empty one when there is none, or none that can be read."""
         try:
-            fd = self._disk.open(stem + SIDECAR, at)
+            fd = self.disk.open(stem + SIDECAR, at)
         except OSError:
             return {}
         try:
-            text = self._disk.read_at(fd, MAX_BYTES, 0)
+            text = self.disk.read_at(fd, MAX_BYTES, 0)
             document = json.loads(text)
         except (OSError, ValueError, RecursionError):
             return {}
         finally:
-            self._disk.close(fd)
+            self.disk.close(fd)
         return document if isinstance(document, dict) and isinstance(document.get("parts"), list) else {}
 
-    def change(self, stem: str, at: int, change: Callable[[Document], None], *, sync: bool = False) -> None:
+    def change(self, stem: str, at: int, change: Callable[[Document], None]) -> None:
         """Read, change and write a sidecar. Raises OSError."""
         with self._lock:
             document = self.read(stem, at) or {"version": VERSION, "id": stem, "parts": []}
             change(document)
-            self._write(stem, at, json.dumps(document, indent=1).encode() + b"\n", sync)
+            self._write(stem, at, json.dumps(document, indent=1).encode() + b"\n")
 
     def remove(self, stem: str, at: int) -> None:
         """Delete a sidecar. Raises OSError."""
         with self._lock:
-            self._disk.unlink(stem + SIDECAR, at)
+            self.disk.unlink(stem + SIDECAR, at)
 
     def clean(self, name: str, at: int) -> None:
         """Delete what a relay that died left half written."""
         with self._lock, suppress(OSError):
-            self._disk.unlink(name, at)
+            self.disk.unlink(name, at)
 
-    def _write(self, stem: str, at: int, text: bytes, sync: bool) -> None:
+    def _write(self, stem: str, at: int, text: bytes) -> None:
         made = f"{stem}{SIDECAR}.new"
         with suppress(FileNotFoundError):  # a relay that died may have left one
-            self._disk.unlink(made, at)
-        fd = self._disk.create(made, at)
+            self.disk.unlink(made, at)
+        fd = self.disk.create(made, at)
         try:
-            write_all(self._disk, fd, text)
-            if sync:
-                self._disk.sync(fd)
+            write_all(self.disk, fd, text)
+            self.disk.sync_data(fd)  # or a loss of power leaves an empty file of the name
         finally:
-            self._disk.close(fd)
-        self._disk.rename(made, stem + SIDECAR, at)
+            self.disk.close(fd)
+        self.disk.rename(made, stem + SIDECAR, at)
 
 
 def find_part(document: Document, name: str) -> Document:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from relay.amf0 import AmfError, decode
+from relay.amf0 import AmfError, Value, decode
 from relay.media import flvfile, metadata
 from relay.media.flvfile import TAG_HEADER_SIZE
 from relay.media.packets import MediaKind
@@ -21,6 +21,7 @@ from relay.mux.segment import Finish
 
 NOTHING = Finish(tail=b"", patches=())
 _AUDIO, _VIDEO = MediaKind.AUDIO, MediaKind.VIDEO
+_FIRST_OWN, _END_OF_OBJECT = b"\x00\x08duration", b"\x00\x00\x09"
 _OWN = ("duration", "filesize", "hasKeyframes", "keyframes", "no_frames", "spacer")
 """Properties of onMetaData that `front_matter` writes."""
 
@@ -50,15 +51,23 @@ def mend_flv(read: Read, whole: int) -> Finish:
 
 def _rewritten(original: bytes, index: KeyframeIndex, duration: int, size: int) -> bytes:
     """Return a tag body with new values and the same length; empty when the original is not one of ours."""
-    try:
-        name, values = decode(original)[:2]
-    except (AmfError, ValueError):
+    values = _read(original)
+    if values is None:  # power failed while it was written anew: pages of both; what the encoder said stands in front
+        values = _read(original[: original.find(_FIRST_OWN)] + _END_OF_OBJECT)
+    elif "spacer" not in values:
         return b""
-    if name != metadata.ON_METADATA or not isinstance(values, dict) or "spacer" not in values:
-        return b""
-    kept = {key: value for key, value in values.items() if key not in _OWN}
+    kept = {key: value for key, value in (values or {}).items() if key not in _OWN}
     body = front_matter(kept, index, duration / 1000, size)
     return body if len(body) == len(original) else b""
+
+
+def _read(body: bytes) -> dict[str, Value] | None:
+    """Return the values of an onMetaData, None when it cannot be read."""
+    try:
+        name, values = decode(body)[:2]
+    except (AmfError, ValueError):
+        return None
+    return values if name == metadata.ON_METADATA and isinstance(values, dict) else None
 
 
 def is_frame(head: bytes) -> bool:

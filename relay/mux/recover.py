@@ -4,7 +4,8 @@ Pure over `read(offset, size)`, which returns what is there, like os.pread: noth
 the cost is one pass over the heads of the units. The answer is where to truncate; 0 means that nothing can be saved.
 
 After a power failure a file may end in zeros that were never written: a unit that ends in zeros, with nothing but zeros
-behind it, does not count as whole. (A TS packet in the middle of which the zeros begin is found out by this, too.)
+behind it, does not count as whole. (A TS packet in the middle of which the zeros begin is found out by this, too.) And
+it may have holes before what was written last: `first_hole` finds them in what was not synced.
 """
 
 from __future__ import annotations
@@ -23,6 +24,14 @@ _TAG_TYPES = frozenset({8, 9, 18})
 _ZEROS = 8
 """Zero bytes at the end of a file that make its last unit suspect: coded frames end in a stop bit or a checksum."""
 _TS_BLOCK = PACKET * 1024
+PAGE = 4096
+"""What a file system writes whole or not at all."""
+_HOLE = bytes(16)
+"""A page that ends in so many zeros was not written to its end. Coded media has no such row, nor has what we write
+around it behind the head of a file; a row of the samples in a moof has 9 at most."""
+_LEAST = 4
+"""Zeros that are enough where it is known that a sync ended just before them: our units begin with fewer."""
+_SCAN = 256 * PAGE
 MAX_HEAD = 4 * 1024 * 1024
 """A moov or moof: 16 bytes for each frame, so this is a quarter of a million frames in one fragment."""
 _HEADS = {b"moof": (b"mfhd", b"traf"), b"moov": (b"mvhd", b"mvex")}
@@ -52,6 +61,34 @@ class Window:
             self._start = offset
             at = 0
         return self._data[at : at + size]
+
+
+def first_hole(read: Read, synced: int) -> int | None:
+    """Return where the first page that was not written whole breaks off, None when there is none from *synced* on.
+
+    A page reaches the disk whole or not at all, in any order, and reads as zeros, or as what it held at the last sync
+    and zeros. Not to be asked about the head of a file, where reserved room is zeros.
+    """
+    start = synced
+    while data := read(start, _SCAN - start % PAGE):
+        edge = PAGE - start % PAGE
+        while edge < len(data) + PAGE:
+            page = data[max(0, edge - PAGE) : edge]
+            if page.endswith(_HOLE) or (start == synced and edge <= PAGE and len(page) >= _LEAST and not any(page)):
+                return start + max(0, edge - PAGE) + len(page.rstrip(b"\0"))
+            edge += PAGE
+        start += len(data)
+    return None
+
+
+def head_flv(read: Read) -> int:
+    """Return the end of an FLV file's first tag, which holds what is known of the whole file and room for more."""
+    return next((stop for _, _, stop in flv_tags(read, flv_start(read))), 0)
+
+
+def head_fmp4(read: Read) -> int:
+    """Return the end of an MP4 file's moov."""
+    return next((stop for name, _, _, stop in top_boxes(read) if name == b"moov"), 0)
 
 
 def whole_flv(read: Read) -> int:

@@ -233,6 +233,29 @@ def test_a_relay_that_is_stopped_finishes_its_files(tmp_path: Path, small: Path)
     assert sidecar(directory)["parts"][0]["state"] == "finished"
 
 
+def test_a_recording_goes_on_after_the_relay_was_killed_and_after_it_was_stopped(tmp_path: Path, small: Path) -> None:
+    directory, seen = tmp_path / "recordings", []
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGTERM):
+        with (
+            relay(tmp_path, stream_table("town", KEY), extra=record_table(directory), plugins=PLUGINS) as running,
+            publisher(running.publish_url(KEY), small),
+        ):
+            wait_for(lambda: recording(running).get("duration_ms", 0) > 500, "half a second")
+            seen.append(recording(running)["recording"])
+            running.program.signal(number)
+            running.program.wait(5)
+
+    assert len(set(seen)) == 1
+    wanted = [f"{seen[0]}_00{number}.mp4" for number in (1, 2, 3)]
+    assert [path.name for path in files(directory)] == wanted
+    for path in files(directory):
+        assert not compare(media(small), media(path), tolerance_ms=1).faults
+    parts = sidecar(directory)["parts"]
+    assert sorted((part["file"], part["state"]) for part in parts) == list(
+        zip(wanted, ("recovered", "finished", "finished"), strict=True)
+    )
+
+
 HANG = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -49,6 +49,18 @@ def test_an_flv_file_is_mended_as_its_muxer_would_have_finished_it() -> None:
     assert mend_flv(reader(data), len(data)) == finish
 
 
+@pytest.mark.parametrize("pages", [(0,), (1,), (2,), (0, 1), (1, 2), (0, 2)])
+def test_an_index_of_which_power_left_some_pages_is_written_again(pages: tuple[int, ...]) -> None:
+    data, finish = flv(BOTH, programme(80, fps=10, gop=2))
+    torn = bytearray(data)
+    ((start, tag),) = finish.patches
+    for page in pages:
+        first, last = max(start, page * 4096), min(start + len(tag), page * 4096 + 4096)
+        torn[first:last] = tag[first - start : last - start]
+
+    assert mend_flv(reader(bytes(torn)), len(torn)) == finish
+
+
 @pytest.mark.parametrize("name", FLV_FILES)
 def test_the_keyframes_of_every_codec_are_found_again(name: str) -> None:
     data, finish = flv(tracks(name), packets(name))

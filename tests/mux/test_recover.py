@@ -95,6 +95,48 @@ def test_zeros_behind_a_tear_are_never_taken_for_media(container: str) -> None:
         assert found >= max((end for end in ends if end < best), default=0), cut
 
 
+HEADS: dict[str, Find] = {"flv": recover.head_flv, "fmp4": recover.head_fmp4, "ts": lambda read: 0}
+
+
+def after_a_power_failure(data: bytes, synced: int, lost: set[int]) -> bytes:
+    """Leave of the pages in *lost* what was synced."""
+    torn = bytearray(data)
+    for page in lost:
+        first = max(synced, page * recover.PAGE)
+        last = min(len(data), (page + 1) * recover.PAGE)
+        torn[first:last] = bytes(max(0, last - first))
+    return bytes(torn)
+
+
+@each
+def test_holes_that_a_power_failure_left_are_found(container: str) -> None:
+    data, ends = made(container, 20, size=900)
+    head = HEADS[container](File(data))
+    chance = random.Random(container)
+    for _ in range(200):
+        synced = chance.choice([end for end in ends if head <= end < len(data) - recover.PAGE])
+        first = synced // recover.PAGE
+        lost = {first + chance.randrange((len(data) - 1) // recover.PAGE - first + 1) for _ in range(3)}
+        torn = after_a_power_failure(data, synced, lost)
+        start = max(synced, min(lost) * recover.PAGE)
+        hole = recover.first_hole(File(torn), synced)
+
+        if len(torn) - start >= 16 and (min(lost) + 1) * recover.PAGE - start >= 16:
+            assert hole is not None
+            assert data[hole:start].strip(b"\0") == b"", "something that is there was called lost"
+            assert hole <= start
+
+
+@each
+def test_a_file_without_holes_has_none(container: str) -> None:
+    data, ends = made(container, 20, size=900)
+    head = HEADS[container](File(data))
+
+    for end in ends:
+        if head <= end < len(data):
+            assert recover.first_hole(File(data), end) is None
+
+
 @each
 def test_a_whole_file_is_whole(container: str) -> None:
     data, _ = made(container, 2)

@@ -86,8 +86,11 @@ def _map(programme: Programme, section: bytes) -> None:
         position += 5 + size
 
 
-def read(data: bytes, counters: dict[int, int] | None = None) -> Programme:
-    """Read a stream from its beginning; *counters* are those of the piece before, and are updated."""
+def read(data: bytes, counters: dict[int, int] | None = None, *, torn: bool = False) -> Programme:
+    """Read a stream from its beginning; *counters* are those of the piece before, and are updated.
+
+    *torn*: it may end within PES packets, which are left out then.
+    """
     assert len(data) % 188 == 0
     programme, counters = Programme(), {} if counters is None else counters
     pmt_pid = -1
@@ -128,6 +131,8 @@ def read(data: bytes, counters: dict[int, int] | None = None) -> Programme:
                 open_units[pid] = (bytearray(), random_access, at)
             open_units[pid][0].extend(payload)
     for pid, unit in open_units.items():
+        if torn and int.from_bytes(unit[0][4:6], "big") != len(unit[0]) - 6:
+            continue
         programme.streams[pid].units.append(_unit(bytes(unit[0]), *unit[1:]))
     return programme
 

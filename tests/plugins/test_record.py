@@ -216,6 +216,103 @@ def test_a_stream_that_returns_in_time_continues_its_recording(rig: Make) -> Non
     assert all(part["state"] == "finished" for part in documents[0]["parts"])
 
 
+def after_a_restart(rig: Make, before: Rig, pause: float, **options: object) -> Rig:
+    """Another relay on the same directory, *pause* seconds later by the wall clock."""
+    made = rig(**options)
+    made.jump = before.wall() - made.wall() + pause
+    return made
+
+
+def ids(made: Rig) -> list[tuple[str, str]]:
+    """Id and number of every finished file."""
+    return [(path.stem.rpartition("_")[0], path.stem.rpartition("_")[2]) for path in made.files()]
+
+
+@pytest.mark.parametrize("died", [False, True])
+def test_a_stream_that_returns_after_a_restart_continues_its_recording(rig: Make, died: bool) -> None:
+    made = rig(resume_s=30)
+    recorder = made.open()
+    made.play(recorder, 3)
+    if died:
+        (file,) = made.archive._files
+        os.close(file.fd)
+    else:
+        made.close(recorder)
+    again = after_a_restart(rig, made, 20, resume_s=30)
+    recorder = again.open()
+    again.play(recorder, 1)
+    again.close(recorder)
+    recorder = again.open()
+    again.play(recorder, 1)
+    again.close(recorder)
+    again.wait(31)
+
+    ((stem, first), second, third) = ids(again)
+    assert (first, second, third) == ("001", (stem, "002"), (stem, "003"))
+    (document,) = (json.loads(path.read_text()) for path in (again.directory / "town").glob("*.json"))
+    assert [part["state"] for part in document["parts"]] == ["recovered" if died else "finished"] + ["finished"] * 2
+    assert document["state"] == "finished"
+
+
+def test_a_recording_that_was_deleted_in_part_gives_no_number_twice(rig: Make) -> None:
+    made = rig(segment_s=1)
+    recorder = made.open()
+    made.play(recorder, 3)
+    made.close(recorder)
+    for path in made.files():
+        path.unlink()
+    again = after_a_restart(rig, made, 1)
+    again.play(again.open(), 1)
+    again.close(again.book._live["town"])
+
+    assert [number for _, number in ids(again)] == ["004"]
+
+
+@pytest.mark.parametrize(("pause", "resume_s"), [(40, 30), (1, 0), (-3600, 30)])
+def test_a_recording_is_not_continued_when_its_time_is_over(rig: Make, pause: float, resume_s: float) -> None:
+    made = rig(resume_s=30)
+    recorder = made.open()
+    made.play(recorder, 1)
+    made.close(recorder)
+    again = after_a_restart(rig, made, pause, resume_s=resume_s)
+    recorder = again.open()
+    again.play(recorder, 1)
+    again.close(recorder)
+
+    assert len(set(ids(again))) == 2
+    assert {number for _, number in ids(again)} == {"001"}
+
+
+def test_a_recording_whose_end_is_noted_is_not_continued(rig: Make) -> None:
+    made = rig(resume_s=1)
+    recorder = made.open()
+    made.play(recorder, 1)
+    made.close(recorder)
+    made.wait(2.5)
+    again = after_a_restart(rig, made, 1, resume_s=300)
+    recorder = again.open()
+    again.play(recorder, 1)
+    again.close(recorder)
+
+    assert len({stem for stem, _ in ids(again)}) == 2
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"parts": 7}', '{"parts": [], "state": "recording", "seen_at": "soon"}'])
+def test_a_sidecar_that_cannot_be_read_continues_nothing(rig: Make, text: str) -> None:
+    made = rig()
+    recorder = made.open()
+    made.play(recorder, 1)
+    made.close(recorder)
+    (sidecar,) = (made.directory / "town").glob("*.json")
+    sidecar.write_text(text)
+    again = after_a_restart(rig, made, 1)
+    recorder = again.open()
+    again.play(recorder, 1)
+    again.close(recorder)
+
+    assert len({stem for stem, _ in ids(again)}) == 2
+
+
 def test_a_clock_that_steps_back_writes_over_nothing(rig: Make) -> None:
     made = rig(resume_s=0)
     for _ in range(3):

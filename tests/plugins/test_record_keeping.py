@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from relay.api import RecordingFinished
 from relay_record.names import base_name, folder_name, is_stem, parse_file, stem_of, stream_of
 from relay_record.program import Programs, Run, fill_in, run_once
 from tests.plugins.recordrig import Rig, rig
@@ -248,6 +249,49 @@ def test_what_was_not_done_when_the_relay_stopped_is_done_after_the_next_start(r
 
     (path,) = made.files()
     assert note.read_text().split() == [str(path)]
+
+
+@pytest.mark.parametrize("text", [None, "", '{"parts": []}'])
+def test_what_was_finished_and_not_listed_is_listed_and_done_after_the_next_start(
+    rig: Make, tmp_path: Path, text: str | None
+) -> None:
+    made = rig(resume_s=0)
+    recorder = made.open()
+    made.play(recorder, 3)
+    made.close(recorder)
+    (path,) = made.files()
+    (sidecar,) = path.parent.glob("*.json")
+    whole = json.loads(sidecar.read_text())["parts"][0]
+    sidecar.unlink()
+    if text is not None:
+        sidecar.write_text(text)
+    for told in (1, 0):
+        again = rig()
+        again.wait(1)
+        assert sum(isinstance(event, RecordingFinished) for event in again.events) == told
+
+    (part,) = json.loads(sidecar.read_text())["parts"]
+    assert (part["file"], part["state"], part["then"]) == (path.name, "finished", "done")
+    assert abs(part["duration_ms"] - whole["duration_ms"]) < 50
+    assert part["bytes"] == path.stat().st_size
+
+
+def test_a_recording_that_nobody_continued_is_ended(rig: Make) -> None:
+    made = rig()
+    recorder = made.open()
+    made.play(recorder, 1)
+    made.close(recorder)
+    (sidecar,) = (made.directory / "town").glob("*.json")
+    seen = json.loads(sidecar.read_text())["seen_at"]
+    states = []
+    for days in (0.9, 1.1):
+        again = rig()
+        again.jump = days * 86_400
+        again.wait(1)
+        states.append(json.loads(sidecar.read_text())["state"])
+
+    assert states == ["recording", "finished"]
+    assert json.loads(sidecar.read_text())["ended_at"] == seen
 
 
 def test_a_relay_that_stops_in_mid_remux_makes_the_file_after_its_next_start(rig: Make) -> None:
