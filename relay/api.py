@@ -61,6 +61,7 @@ from relay.events import (
     TargetStateChanged,
     TargetWarning,
 )
+from relay.hookcalls import TooSlowError, within
 from relay.hookspecs import StreamInfo, hookimpl
 from relay.media.configs import audio_facts, codec_string, video_facts
 from relay.media.metadata import metadata_values
@@ -72,8 +73,9 @@ from relay.mux.flv import FlvMuxer
 from relay.mux.fmp4 import Fmp4Muxer
 from relay.mux.mpegts import TsMuxer
 from relay.mux.segment import Finish, Fragment
-from relay.net.addresses import AddressPolicy
-from relay.net.endpoints import RtmpUrl, parse_url
+from relay.net.addresses import AddressPolicy, CheckedReactor
+from relay.net.endpoints import RtmpUrl, client_tls, parse_url
+from relay.net.failures import certificate_words
 from relay.pluginfind import API_VERSION
 from relay.rtmp.auth import is_user_name
 from relay.rtmp.names import is_public_name
@@ -90,6 +92,7 @@ __all__ = [
     "AddressPolicy",
     "Allow",
     "Background",
+    "CheckedReactor",
     "Codec",
     "Compatibility",
     "ConfigError",
@@ -149,10 +152,13 @@ __all__ = [
     "TargetPlan",
     "TargetStateChanged",
     "TargetWarning",
+    "TooSlowError",
     "Track",
     "TrackSet",
     "TsMuxer",
     "audio_facts",
+    "certificate_words",
+    "client_tls",
     "codec_string",
     "compatibility",
     "hookimpl",
@@ -168,4 +174,5 @@ __all__ = [
     "remux",
     "show_path",
     "video_facts",
+    "within",
 ]

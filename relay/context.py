@@ -34,6 +34,9 @@ Network = IPv4Network | IPv6Network
 StreamConfigT = TypeVar("StreamConfigT", bound=ConfigModel, default=ConfigModel)
 
 
+ReadNumbers = Callable[[], Mapping[str, float]]
+"""Returns a plugin's own numbers by name, now. It must not wait."""
+
 FaultLevel = Literal["suspect", "bad", "dead"]
 """How bad a fault is: it can still be watched, something is missing, there is nothing to see."""
 
@@ -262,6 +265,7 @@ class Context(Generic[StreamConfigT]):
     _push: Push | None = None
     _control_targets: Callable[[TargetControl], None] | None = None
     _control_recording: Callable[[RecordingControl], None] | None = None
+    _report_numbers: Callable[[ReadNumbers], None] | None = None
     _opine: Callable[[str, str, str, Fault | None], bool] | None = None
     _confirm: Callable[[str, str, str, bool, str, float], bool] | None = None
     _resolve: Callable[[str], Deferred[Sequence[str]]] | None = None
@@ -299,6 +303,14 @@ class Context(Generic[StreamConfigT]):
         """Let the API's recording calls be answered by *control*. Raises ConfigError when another does already."""
         if self._control_recording is not None:
             self._control_recording(control)
+
+    def report_numbers(self, read: ReadNumbers) -> None:
+        """Show what *read* returns in `/metrics`, as ``rtmp_relay_PLUGIN_NAME``. A name with ``_total`` is a counter.
+
+        Numbers of one stream belong into the `SinkStatus` of its sink. *read* is called at every scrape.
+        """
+        if self._report_numbers is not None:
+            self._report_numbers(read)
 
     async def resolve(self, host: str) -> Sequence[str]:
         """Return the addresses of a host name, on the relay's own threads for DNS; empty when it has none."""

@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 
 from relay.config import Config
 from relay.config_file import ConfigFileError
-from relay.context import Context, Push, RecordingControl, TargetControl
+from relay.context import Context, Push, ReadNumbers, RecordingControl, TargetControl
 from relay.decisions import Allow, Decision, Deny, PlayRequest, PublishRequest
 from relay.errors import ConfigError, PluginError
 from relay.events import Event
@@ -83,6 +83,7 @@ class Plugin:
     breaker: Breaker = field(default_factory=Breaker)
     in_flight: int = 0
     background: set[Deferred[None]] = field(default_factory=set)
+    read_numbers: ReadNumbers | None = None
 
     @property
     def name(self) -> str:
@@ -188,6 +189,7 @@ class PluginHost:
             _confirm=self._confirm,
             _control_targets=partial(self._control_targets, plugin),
             _control_recording=partial(self._control_recording, plugin),
+            _report_numbers=partial(setattr, plugin, "read_numbers"),
             _stream_configs=table.stream_configs,
             _declared=frozenset(config.streams),
             _stream_defaults=table.stream_defaults,
@@ -372,6 +374,18 @@ class PluginHost:
         for plugin in self.plugins:
             for running in tuple(plugin.background):
                 running.cancel()
+
+    def numbers(self) -> dict[str, dict[str, float]]:
+        """Return what plugins say of themselves in numbers, by plugin. One that fails says nothing."""
+        said: dict[str, dict[str, float]] = {}
+        for plugin in self.plugins:
+            if plugin.read_numbers is None:
+                continue
+            try:
+                said[plugin.name] = {str(name): float(number) for name, number in plugin.read_numbers().items()}
+            except Exception as error:
+                self._report(plugin, "its numbers", f"{type(error).__name__}: {error}", error)
+        return said
 
     # Calling, counting, complaining.
 

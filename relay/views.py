@@ -140,6 +140,10 @@ class RelayViews:
             for (hook, plugin), stats in self._host.stats.items()
         ]
 
+    def plugin_numbers(self) -> Mapping[str, Mapping[str, float]]:
+        """What plugins say of themselves."""
+        return self._host.numbers()
+
     def lag(self) -> LagView:
         """How late the reactor runs."""
         return LagView(p99_ms=self._lag.p99_ms, max_ms=self._lag.max_ms)

@@ -475,6 +475,23 @@ def test_work_in_the_background_is_counted_and_its_failure_is_logged(logged: lis
     assert lines(logged, LogLevel.error) == ["plugin a failed in look for updates: RuntimeError: boom"]
 
 
+def test_a_plugins_numbers_are_its_own_and_one_that_fails_has_none(logged: list[dict[str, object]]) -> None:
+    class Counting(Plain):
+        def __init__(self, config: ConfigModel, context: Context) -> None:
+            context.report_numbers(lambda: {"jobs_total": 3, "gone": True})
+
+        @hookimpl
+        def on_event(self, event: Event) -> None: ...
+
+    class Failing(Counting):
+        def __init__(self, config: ConfigModel, context: Context) -> None:
+            context.report_numbers(lambda: {"jobs_total": 1 / 0})
+
+    assert host_for(Counting).numbers() == {"tested": {"jobs_total": 3.0, "gone": 1.0}}
+    assert host_for(Failing).numbers() == {}
+    assert "ZeroDivisionError" in str(logged)
+
+
 def test_work_in_the_background_ends_with_the_relay(logged: list[dict[str, object]]) -> None:
     ended: list[str] = []
 

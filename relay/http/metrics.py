@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
@@ -54,7 +54,9 @@ class RelayCollector(Collector):
         yield from _stream_families(shown)
         yield from _feed_families(shown)
         yield from _target_families(shown)
-        yield from _sink_families(shown)
+        own = _plugin_families(self._state.plugin_numbers())
+        yield from own.values()
+        yield from (family for family in _sink_families(shown) if family.name not in own)
         yield from _recording_families(shown)
 
     def _process(self) -> Iterator[Metric]:
@@ -214,6 +216,17 @@ def _sink_families(streams: Sequence[StreamView]) -> Iterator[Metric]:
     for name, samples in found.items():
         family = _counter if name.endswith("_total") else _gauge
         yield family(f"rtmp_relay_{name.removesuffix('_total')}", "A number of a plugin", ["stream"], _summed(samples))
+
+
+def _plugin_families(plugins: Mapping[str, Mapping[str, float]]) -> dict[str, Metric]:
+    """The numbers that plugins have of themselves, under the plugin's name."""
+    families: dict[str, Metric] = {}
+    for plugin, numbers in plugins.items():
+        for name, number in numbers.items():
+            family = _counter if name.endswith("_total") else _gauge
+            known = f"rtmp_relay_{_NOT_A_NAME.sub('_', f'{plugin}_{name}').removesuffix('_total')}"
+            families[known] = family(known, "A number of a plugin", [], [([], number)])
+    return families
 
 
 def _summed(samples: Iterable[Sample]) -> list[Sample]:

@@ -264,6 +264,10 @@ class RelayState(Protocol):
         """Return what each plugin's hooks cost."""
         ...
 
+    def plugin_numbers(self) -> Mapping[str, Mapping[str, float]]:
+        """Return the numbers of plugins that belong to no stream, by plugin and name."""
+        ...
+
     def lag(self) -> LagView:
         """Return how late the reactor runs."""
         ...

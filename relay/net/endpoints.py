@@ -159,18 +159,27 @@ def endpoint_for(
     plain = _plain_endpoint(reactor, url, timeout_s, policy)
     if not url.tls:
         return plain
-    options: _PinnedCertificate | ClientTLSOptions
+    options: IOpenSSLClientConnectionCreator
     if fingerprint is None:
-        options = _options_for_ca(url.host, ca_file, on_bad_certificate)
+        options = client_tls(url.host, ca_file=ca_file, on_bad_certificate=on_bad_certificate)
     else:
         options = _PinnedCertificate(url.host, fingerprint, on_bad_certificate)
     endpoint: IStreamClientEndpoint = wrapClientTLS(options, plain)
     return endpoint
 
 
-def _options_for_ca(host: str, ca_file: Path | None, note: Callable[[int], None]) -> ClientTLSOptions:
+def client_tls(
+    host: str, *, ca_file: Path | None, on_bad_certificate: Callable[[int], None] = lambda _: None
+) -> IOpenSSLClientConnectionCreator:
+    """Return what makes TLS connections to *host*, trusting the system's CAs and those in *ca_file*.
+
+    *on_bad_certificate* is told OpenSSL's number. Raises ConfigError when *ca_file* cannot be used.
+    """
     context = _context_for(ca_file)
-    return ClientTLSOptions(lambda _protocol: _NotingConnection(context, note), host)
+    creator: IOpenSSLClientConnectionCreator = ClientTLSOptions(
+        lambda _protocol: _NotingConnection(context, on_bad_certificate), host
+    )
+    return creator
 
 
 _CONTEXTS: WeakValueDictionary[tuple[object, ...], SSL.Context] = WeakValueDictionary()

@@ -41,10 +41,14 @@ _TLS_WORDS = {
 }
 
 
-def bad_certificate(number: int) -> DestinationError:
+def certificate_words(number: int) -> str:
     """What is wrong with a certificate, by OpenSSL's number."""
-    words = _CERTIFICATE_WORDS.get(number, f"the certificate could not be verified (OpenSSL error {number})")
-    return DestinationError("tls", words + KEY_SAFE)
+    return _CERTIFICATE_WORDS.get(number, f"the certificate could not be verified (OpenSSL error {number})")
+
+
+def bad_certificate(number: int) -> DestinationError:
+    """The end of an attempt whose certificate is not accepted, by OpenSSL's number."""
+    return DestinationError("tls", certificate_words(number) + KEY_SAFE)
 
 
 def wrong_name(failure: Failure) -> bool:

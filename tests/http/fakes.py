@@ -103,6 +103,9 @@ class FakeState:
     def hooks(self) -> Sequence[HookView]:
         return [HookView(plugin="webhook", hook="authorize_publish", calls=5, errors=1, seconds=0.25)]
 
+    def plugin_numbers(self) -> Mapping[str, Mapping[str, float]]:
+        return {"webhook": {"events_queued": 3, "events_dropped_total": 2}}
+
     def lag(self) -> LagView:
         return LagView(p99_ms=3.5, max_ms=12.0)
 

@@ -50,6 +50,8 @@ def scrape(clock: Clock, state: FakeState | None = None) -> dict[tuple[str, tupl
         ("rtmp_relay_tls_certificate_not_after_seconds", {"name": "rtmps"}, 2e9),
         ("rtmp_relay_streams", {"state": "waiting"}, 1),
         ("rtmp_relay_ready", {}, 1),
+        ("rtmp_relay_webhook_events_queued", {}, 3),
+        ("rtmp_relay_webhook_events_dropped_total", {}, 2),
     ],
 )
 def test_numbers_are_read_at_scrape(clock: Clock, name: str, labels: dict[str, str], value: float) -> None:
