@@ -13,7 +13,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Protocol
 
-from twisted.internet.defer import CancelledError, DeferredSemaphore
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -21,14 +21,21 @@ from relay.api import Decision, Deny, PlayRequest, PublishRequest, TooSlowError,
 
 from .client import Reply, ServiceError
 from .guards import OPEN_S, Breaker, Notice, Refusals
+from .turns import Turns
 from .wire import BadAnswerError, decision, question
 
 LIMIT_S = 3.0
 """For one answer in all (reliability.md case 151); the relay itself gives plugins 5 s."""
+FAIR_S = 1.5
+"""A question that waited for its turn for so long that less was left proves nothing against the service."""
+LEAST_S = 0.1
+"""With less left a question is not asked at all."""
 CONCURRENCY = 20
 """Questions that the service is asked at once (case 153)."""
-MAX_WAITING = 200
-"""Questions that wait for their turn. Encoders are 200 at most before they are let in; the rest are viewers."""
+VIEWERS = 15
+"""Of these: a thousand viewers who come at once leave room for the encoder that they want to see."""
+MAX_WAITING = 1_000
+"""Questions of a kind that wait for their turn: more than a fast service could answer in time."""
 
 NOT_NOW = "this cannot be checked at the moment; try again"
 """What an encoder or player is told when the service is the one at fault."""
@@ -56,6 +63,25 @@ class Asked:
     """Refusals without a question: remembered, or the service counts as gone."""
 
 
+@dataclass(slots=True)
+class _Question:
+    """One question on its way."""
+
+    request: PublishRequest | PlayRequest
+    until: float
+    was_fair: bool = False
+
+    def post_at(self, now: float) -> None:
+        """It is its turn. Raises ServiceError when that is too late."""
+        if self.until - now < LEAST_S:
+            raise ServiceError(f"its turn did not come within {LIMIT_S:g} s: too many questions", reached=True)
+        self.was_fair = self.until - now >= FAIR_S
+
+    def late(self) -> ServiceError:
+        """What is wrong when `LIMIT_S` are over. A service that is only busy is not gone."""
+        return ServiceError(f"no answer within {LIMIT_S:g} s", reached=not self.was_fair)
+
+
 class Asker:
     """Puts questions to one service."""
 
@@ -67,26 +93,28 @@ class Asker:
         self._clock = clock
         self._log = log
         self._refusals = Refusals()
-        self._places = DeferredSemaphore(CONCURRENCY)
+        self._places = Turns(CONCURRENCY)
+        self._viewers = Turns(VIEWERS)
         self._salt = secrets.token_bytes(32)
         self._notice = Notice(self._say_bad, self._say_good)
 
     @property
     def waiting(self) -> int:
         """Questions that wait for their turn now."""
-        return len(self._places.waiting)
+        return self._places.waiting + self._viewers.waiting
 
     async def decide(self, request: PublishRequest | PlayRequest) -> Decision:
         """Return the service's decision, or a refusal. Raises CancelledError only."""
         same = self._same_question(request)
-        refusal = self._refusals.find(same, self._clock.seconds()) or self._spare()
+        refusal = self._refusals.find(same, self._clock.seconds()) or self._spare(request)
         if refusal is not None:
             self.counters.spared += 1
             return refusal
+        one = _Question(request, self._clock.seconds() + LIMIT_S)
         try:
-            decided = await within(self._ask(request), LIMIT_S, self._clock)
+            decided = await within(self._ask(one), LIMIT_S, self._clock)
         except TooSlowError:
-            return self._failed(ServiceError(f"no answer within {LIMIT_S:g} s"))
+            return self._failed(one.late())
         except ServiceError as fault:
             return self._failed(fault)
         if isinstance(decided, Deny) and decided.public != NOT_NOW:
@@ -94,9 +122,10 @@ class Asker:
             self._refusals.add(same, decided, self._clock.seconds())
         return decided
 
-    def _spare(self) -> Deny | None:
+    def _spare(self, request: PublishRequest | PlayRequest) -> Deny | None:
         """Refuse without asking, if asking is of no use now."""
-        if self.waiting >= MAX_WAITING:
+        places = self._viewers if isinstance(request, PlayRequest) else self._places
+        if places.waiting >= MAX_WAITING:
             return Deny(reason=f"{MAX_WAITING} questions wait for the service already", public=NOT_NOW)
         return self._gone()
 
@@ -105,19 +134,19 @@ class Asker:
             return None
         return Deny(reason=f"the service does not answer; it is asked again every {OPEN_S:g} s", public=NOT_NOW)
 
-    async def _ask(self, request: PublishRequest | PlayRequest) -> Decision:
-        await self._places.acquire()
-        try:
-            refusal = self._gone()  # perhaps it was found out while this one waited
-            return await self._put(request) if refusal is None else refusal
-        finally:
-            self._places.release()
+    async def _ask(self, one: _Question) -> Decision:
+        if isinstance(one.request, PlayRequest):
+            async with self._viewers, self._places:
+                return self._gone() or await self._put(one)
+        async with self._places:
+            return self._gone() or await self._put(one)  # it may have gone while this one waited
 
-    async def _put(self, request: PublishRequest | PlayRequest) -> Decision:
+    async def _put(self, one: _Question) -> Decision:
+        one.post_at(self._clock.seconds())
         self.counters.questions += 1
         self.breaker.asking()
         try:
-            reply = await self._client.post(question(request))
+            reply = await self._client.post(question(one.request))
         except CancelledError:
             self.breaker.dropped()
             raise
@@ -128,7 +157,7 @@ class Asker:
         if reply.status in _UNREACHED:
             raise ServiceError(f"HTTP status {reply.status}")
         self.breaker.answered()
-        decided = _read(reply, request)
+        decided = _read(reply, one.request)
         self._notice.success()
         return decided
 

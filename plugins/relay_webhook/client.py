@@ -83,6 +83,7 @@ class Client:
         self._ca_file = ca_file
         self._plain_http = plain_http
         self._wall_clock = wall_clock
+        self._tls: Any = None
 
     async def post(self, document: bytes) -> Reply:
         """Send *document* and return the answer. Raises ServiceError."""
@@ -117,12 +118,12 @@ class Client:
         if not place.tls:
             return plain
         try:
-            tls = client_tls(
+            self._tls = client_tls(  # kept, and with it the CAs, which take 20 ms to read
                 place.host, ca_file=self._ca_file, on_bad_certificate=lambda number: refuse(certificate_words(number))
             )
         except ConfigError as error:
             raise ServiceError(str(error)) from None
-        return wrapClientTLS(tls, plain)
+        return wrapClientTLS(self._tls, plain)
 
 
 async def _body(response: Any) -> bytes:

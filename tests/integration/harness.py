@@ -190,6 +190,11 @@ class Relay:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=5) as response:
             return json.load(response)
 
+    def text(self, path: str) -> str:
+        """GET a text from its HTTP server."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=5) as response:
+            return str(response.read().decode())
+
     def stream(self, name: str) -> dict[str, object]:
         """What the API says of a stream; empty when it knows none."""
         with contextlib.suppress(OSError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -93,7 +94,7 @@ def test_a_service_decides_and_a_dead_one_harms_no_stream(tmp_path: Path, small:
     with relay(tmp_path, extra=extra, plugins=("restream",)) as running, ExitStack() as programs:
         with service.running():
             refused = programs.enter_context(publisher(running.publish_url(WRONG), small))
-            assert refused.wait(10) != 0
+            assert refused.wait(20) != 0
             running.wait_log("the refusal", lambda line: "the service refused: unknown key ***" in str(line))
             encoder = programs.enter_context(publisher(running.publish_url(KEY), small, before=("-stream_loop", "-1")))
             watching = programs.enter_context(player(running.play_url("townhall"), frames))
@@ -101,7 +102,7 @@ def test_a_service_decides_and_a_dead_one_harms_no_stream(tmp_path: Path, small:
             wait_for(lambda: service.events() == ["PublishRefused", "FeedStarted", "StreamStarted"], "events")
 
         late = programs.enter_context(publisher(running.publish_url(LATE), small))
-        assert late.wait(10) != 0
+        assert late.wait(20) != 0
         running.wait_log("the fault", lambda line: "did not decide: connection refused" in str(line))
         seen, received = frames.stat().st_size, bytes_in(running)
         wait_for(lambda: frames.stat().st_size > seen + 4_000, "more pictures while the service is dead")
@@ -111,9 +112,11 @@ def test_a_service_decides_and_a_dead_one_harms_no_stream(tmp_path: Path, small:
 
         with service.running():
             wait_for(lambda: service.events()[3:] == ["PublishRefused"], "what happened meanwhile", 20)
-            encoder.stop()
-            wait_for(lambda: service.events()[4:] == ["FeedEnded"], "the end", 20)
-        said = running.program.text
+            said = running.program.text + running.text("/metrics") + running.text("/api/v1/streams")
+            running.program.signal(signal.SIGTERM)
+            assert running.program.wait(20) == 0
+            assert service.events()[4:] == ["FeedEnded"], "the end of the relay is told too"
+        said += running.program.text
 
     assert service.forged == 0
     assert [event["sequence"] for event in service.told] == [1, 2, 3, 4, 5]

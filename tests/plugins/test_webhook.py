@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -33,7 +33,7 @@ from relay.api import (
 from relay.config_file import ConfigFileError
 from relay.testing import PluginContract, host_for, play_request, publish_request, result_of
 from relay_webhook import WebhookPlugin
-from relay_webhook.asking import CONCURRENCY, LIMIT_S, MAX_WAITING, NOT_NOW, Asker
+from relay_webhook.asking import CONCURRENCY, LIMIT_S, MAX_WAITING, NOT_NOW, VIEWERS, Asker
 from relay_webhook.client import Reply, ServiceError
 from relay_webhook.flapping import Flapping
 from relay_webhook.guards import FAULTS_TO_OPEN, MAX_REFUSALS, OPEN_S, REFUSED_S, Refusals
@@ -365,16 +365,49 @@ def test_those_who_wait_while_the_service_is_found_gone_are_spared() -> None:
     assert len(service.posted) < CONCURRENCY + FAULTS_TO_OPEN
 
 
-def test_questions_that_wait_are_bounded() -> None:
-    service = Service()
-    asking = asker(service, Clock())
-    decided = [start(asking, f"key-{number}") for number in range(CONCURRENCY + MAX_WAITING)]
-    assert asking.waiting == MAX_WAITING
-    one_more = ask(asking, "one more")
+@pytest.mark.parametrize(("make", "at_once"), [(publish_request, CONCURRENCY), (play_request, VIEWERS)])
+def test_questions_that_wait_are_bounded(make: Callable[[str], PublishRequest | PlayRequest], at_once: int) -> None:
+    clock, service = Clock(), Service()
+    asking = asker(service, clock)
+    for number in range(at_once + MAX_WAITING - 1):
+        Deferred.fromCoroutine(asking.decide(make(f"a{number}")))
+    last: list[Decision] = []
+    Deferred.fromCoroutine(asking.decide(make("last"))).addCallback(last.append)
+    assert (len(service.posted), asking.waiting, last) == (at_once, MAX_WAITING, [])
+    one_more = result_of(asking.decide(make("one-more")))
 
     assert isinstance(one_more, Deny)
-    assert "wait" in one_more.reason
-    assert not any(decided)
+    assert one_more.reason == f"{MAX_WAITING} questions wait for the service already"
+    clock.advance(LIMIT_S)
+    assert asking.waiting == 0
+
+
+def test_a_service_that_is_only_busy_is_not_gone() -> None:
+    clock, service = Clock(), Service()
+    asking = asker(service, clock)
+    decided = [start(asking, f"key-{number}") for number in range(CONCURRENCY * 3)]
+    clock.advance(LIMIT_S - 1)
+    for held in tuple(service.waiting):
+        held.callback(YES)
+    clock.advance(1)
+
+    late = decided[-1][0]
+    assert isinstance(late, Deny)
+    assert "its turn did not come within 3 s: too many questions" in late.reason
+    assert not asking.breaker.is_open
+
+
+def test_viewers_leave_room_for_encoders() -> None:
+    clock, service = Clock(), Service()
+    asking = asker(service, clock)
+    for number in range(100):
+        Deferred.fromCoroutine(asking.decide(play_request(f"a{number}")))
+    encoder = start(asking, KEY)
+    assert len(service.posted) == VIEWERS + 1
+    service.waiting[-1].callback(YES)
+
+    assert encoder == [ALLOWED]
+    clock.advance(LIMIT_S)
 
 
 def test_after_five_faults_in_a_row_nobody_is_asked_for_five_seconds() -> None:
@@ -577,6 +610,7 @@ def test_one_request_at_a_time_with_fifty_events_at_most() -> None:
 
     assert [len(json.loads(document)["events"]) for document in service.posted] == [1, MAX_BATCH, MAX_BATCH, 1]
     assert (telling.delivered, telling.queued) == (1 + 2 * MAX_BATCH, 1)
+    service.waiting.pop().callback(OK)
 
 
 def test_what_was_not_taken_is_told_again_slower_and_slower() -> None:
