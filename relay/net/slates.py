@@ -84,7 +84,7 @@ class SlateMaker:
         self._child = EncoderChild()
         self._encode = encode or partial(encode_file, self._child)
         self._wishes: dict[Stream, _Wish] = {}
-        self._waiting: deque[tuple[_Wish, TrackSet]] = deque()
+        self._waiting: dict[_Wish, TrackSet] = {}
         self._starts: deque[float] = deque(maxlen=STARTS)
         self._made: OrderedDict[_Wish, tuple[object, Clip]] = OrderedDict()
         self._busy = False
@@ -97,8 +97,11 @@ class SlateMaker:
         for stream in tuple(self._wishes):
             if stream.closed:
                 del self._wishes[stream]
+        if self._waiting:
+            self._forget_unwanted()
         if self._waiting and not self._busy and self._may_start():
-            self._begin(*self._waiting.popleft())
+            wish = next(iter(self._waiting))
+            self._begin(wish, self._waiting.pop(wish))
 
     def stop(self) -> None:
         """End what runs."""
@@ -116,8 +119,13 @@ class SlateMaker:
         problem = why_not(stream.tracks)
         if problem:
             self._report(stream, SlateMade(problem=problem))
-        elif all(waiting != wish for waiting, _ in self._waiting):
-            self._waiting.append((wish, stream.tracks))
+        else:
+            self._waiting.setdefault(wish, stream.tracks)
+
+    def _forget_unwanted(self) -> None:
+        """Parameters may change faster than slates are made: what no stream wants any more is not made, nor kept."""
+        wanted = set(self._wishes.values())
+        self._waiting = {wish: tracks for wish, tracks in self._waiting.items() if wish in wanted}
 
     def _may_start(self) -> bool:
         return len(self._starts) < STARTS or self._clock.seconds() - self._starts[0] >= STARTS_S

@@ -120,6 +120,26 @@ def test_streams_with_equal_parameters_share_the_work(place: Place) -> None:
     assert len(place.encoded) == 1
 
 
+def test_a_slate_that_nobody_wants_any_more_is_not_made(place: Place) -> None:
+    stream = place.stream("show")
+    place.maker.tick(0.25)
+    begun = list(place.jobs)
+    for number in range(8):
+        stream.feeds[0].push(video_header(80 * number, OTHER_AVC if number % 2 else AVC_HEADER), 0.0)
+        stream.feeds[0].push(video(80 * number + 40, True), 0.0)
+        place.maker.tick(0.25)
+    short = place.stream("short", OTHER_AVC)
+    place.maker.tick(0.25)
+    short.close("over")
+    stream.close("over")
+
+    place.maker.tick(0.25)
+    place.work()
+
+    assert len(begun) == 1
+    assert len(place.encoded) == 1
+
+
 def test_a_file_that_has_changed_is_encoded_again(place: Place) -> None:
     place.stream("show").close("over")
     place.stream("show").close("over")
