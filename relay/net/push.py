@@ -93,7 +93,7 @@ class RtmpPush:
         self._attempt: Attempt | None = None
         self._handover: Handover | None = None
         self._detour: Way | None = None
-        self._parting: set[Deferred[None]] = set()
+        self._parting: dict[Attempt, Deferred[None]] = {}
         self._retry: IDelayedCall | None = None
         self._limit: IDelayedCall | None = None
         self._urls = (place.url,) if place.backup is None else (place.url, place.backup)
@@ -109,7 +109,7 @@ class RtmpPush:
     @property
     def bytes_sent(self) -> int:
         """Bytes given to the kernel over all attempts."""
-        return self._bytes_before + (0 if self._attempt is None else self._attempt.bytes_sent)
+        return self._bytes_before + sum(attempt.bytes_sent for attempt in self._attempts())
 
     @property
     def bytes_acked(self) -> int:
@@ -119,7 +119,8 @@ class RtmpPush:
     @property
     def dropped_gops(self) -> int:
         """GOPs, or rests of them, that the destination never got."""
-        return self._dropped_before + self.outbox.dropped_gops
+        outboxes = {self.outbox, *(attempt.outbox for attempt in self._attempts())}
+        return self._dropped_before + sum(outbox.dropped_gops for outbox in outboxes)
 
     @property
     def tcp(self) -> TcpFigures | None:
@@ -159,11 +160,11 @@ class RtmpPush:
             self._retry.cancel()
             self._retry = None
         if self._handover is not None:
-            self._end_handover(self._handover)
+            self.handover_over(self._handover)
         style = self.place.close_on_fault if fault else self.place.close
         attempt = self._attempt
         done = succeed(None) if attempt is None else attempt.close(abrupt=style == "abrupt")
-        return DeferredList([done, *self._parting]).addCallback(lambda _: self._gone())
+        return DeferredList([done, *self._parting.values()]).addCallback(lambda _: self._gone())
 
     def _gone(self) -> None:
         if self._attempt is not None:
@@ -243,10 +244,17 @@ class RtmpPush:
             handover.jump()
             return
         if handover is not None:
-            self._end_handover(handover)
+            self.handover_over(handover)
         self._settle(attempt)
         self._attempt = None
         self._failed(error, lived_s=lived_s)
+
+    def _attempts(self) -> list[Attempt]:
+        """Those whose counts are not kept yet: the current one, and those that the programme has left."""
+        leaving = [*self._parting]
+        if self._handover is not None and self._handover.changed:
+            leaving.append(self._handover.old)
+        return leaving if self._attempt is None else [self._attempt, *leaving]
 
     def _settle(self, attempt: Attempt) -> None:
         """Keep the counts of an attempt that is over."""
@@ -310,10 +318,6 @@ class RtmpPush:
         self._owner.in_step(self, False)
         self._set(TargetState.LIVE, "moved", f"the destination asked for it; now at {self.url.display}")
 
-    def handover_over(self, handover: Handover) -> None:
-        """Nothing more belongs to the old connection."""
-        self._end_handover(handover)
-
     def handover_failed(self, handover: Handover, error: DestinationError) -> None:
         """Stay; but a server that takes one publisher of a key only wants the old connection to go first."""
         self._handover = None
@@ -323,7 +327,8 @@ class RtmpPush:
             self._detour = handover.new.way.again()
             link.fail(DestinationError("reconnect", "the destination asked to reconnect and takes one connection only"))
 
-    def _end_handover(self, handover: Handover) -> None:
+    def handover_over(self, handover: Handover) -> None:
+        """Close the connection that is not the programme's: the old one, or the new one when it is given up."""
         self._handover = None
         handover.stop()
         if handover.changed:
@@ -334,12 +339,11 @@ class RtmpPush:
 
     def _part(self, attempt: Attempt, *, silent: bool) -> None:
         """Close a connection that is not the programme's any more."""
-        closing = attempt.close(silent=silent, abrupt=not silent)
-        self._parting.add(closing)
-        closing.addBoth(self._parted, closing, attempt)
+        closing = self._parting[attempt] = attempt.close(silent=silent, abrupt=not silent)
+        closing.addBoth(self._parted, attempt)
 
-    def _parted(self, _: object, closing: Deferred[None], attempt: Attempt) -> None:
-        self._parting.discard(closing)
+    def _parted(self, _: object, attempt: Attempt) -> None:
+        del self._parting[attempt]
         self._settle(attempt)
 
     def _stay(self, error: DestinationError) -> None:

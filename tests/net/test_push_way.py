@@ -283,9 +283,11 @@ class ReconnectTests(WayTestCase):
         self.wait(1.25)
         await self.ready(push)
         assert push.url.port == first.port, "before the keyframe"
+        sent = []
         for _ in range(60):
             self.frames(1)
             await turns(2)
+            sent.append(push.bytes_sent)
         await until(lambda: first.sessions[0].closed_at is not None, "the end of the old one")
         self.frames(10)
         await self.frames_arrive(first, second, count=200)
@@ -296,6 +298,7 @@ class ReconnectTests(WayTestCase):
         assert len(old.frames) + len(new.frames) == 200
         digests = [one.digest for one in (*old.frames, *new.frames)]
         assert len(set(digests)) == 200, "twice"
+        assert sent == sorted(sent), "what was sent does not become less"
         assert not old.clean, "a goodbye would end the broadcast"
         assert old.close == "fin"
         assert (push.state.value, push.reason, push.url.port, push.attempts) == ("live", "moved", second.port, 1)
