@@ -74,8 +74,9 @@ from relay.mux.fmp4 import Fmp4Muxer
 from relay.mux.mpegts import TsMuxer
 from relay.mux.segment import Finish, Fragment
 from relay.net.addresses import AddressPolicy, CheckedReactor
-from relay.net.endpoints import RtmpUrl, client_tls, parse_url
+from relay.net.endpoints import RtmpUrl, parse_url
 from relay.net.failures import certificate_words
+from relay.net.trust import client_tls
 from relay.pluginfind import API_VERSION
 from relay.rtmp.auth import is_user_name
 from relay.rtmp.names import is_public_name

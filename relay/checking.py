@@ -29,6 +29,7 @@ from relay.net.checkplan import CheckPlan, Report, facts_of
 from relay.net.endpoints import parse_url
 from relay.net.monotonic import use_monotonic_time
 from relay.net.preflight import Preflight
+from relay.net.trust import Trust, client_context
 from relay.pluginfind import import_plugin, installed_plugins
 from relay.plugintables import load_config
 from relay.rtmp.auth import Credentials
@@ -146,6 +147,13 @@ def _orders(options: argparse.Namespace) -> Iterator[Order]:
     key = None if options.no_publish else _key(options, place)
     if (options.ca_file or options.fingerprint) and not all(url.tls for url in urls):
         raise ConfigError("--ca-file", "and --fingerprint are for rtmps:// only")
+    trust = Trust(
+        ca_file=options.ca_file or place.ca_file,
+        crl_file=place.crl_file,
+        fingerprint=options.fingerprint or place.fingerprint,
+    )
+    if any(url.tls for url in urls):
+        client_context(trust)  # a file that cannot be used is said before anything is checked
     for url in urls:
         plan = CheckPlan(
             url=url,
@@ -153,8 +161,7 @@ def _orders(options: argparse.Namespace) -> Iterator[Order]:
             title=place.title,
             test_query=place.test_query,
             login=None if place.password is None else Credentials(user=place.user, password=place.password.secret),
-            ca_file=options.ca_file or place.ca_file,
-            fingerprint=options.fingerprint or place.fingerprint,
+            trust=trust,
             mbps=options.mbps,
             destinations=options.destinations,
             seconds=options.seconds,

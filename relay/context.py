@@ -62,6 +62,8 @@ class PushTarget:
     password: Secret | None = None
     """With *user*: who we are, for servers that ask for a login (Adobe's and Limelight's way)."""
     ca_file: Path | None = None
+    crl_file: Path | None = None
+    """Revocation lists of every CA on the way to the root (rtmps)."""
     fingerprint: bytes | None = None
     """SHA-256 of the only certificate that is good, instead of what CAs say (rtmps)."""
     allow_networks: Sequence[Network] | None = None
@@ -94,6 +96,7 @@ class PlaceToCheck:
     """Its addresses: the one that is used, then the second one if it has one."""
     key: SecretRef | None = None
     ca_file: Path | None = None
+    crl_file: Path | None = None
     fingerprint: bytes | None = None
     user: str = ""
     password: SecretRef | None = None

@@ -290,6 +290,7 @@ CHECK_KEY = "canary-check-77aa01"
         (["rtmp://live.example/live", "--key-env", "A", "--key-file", "b"], "write one of them"),
         (["rtmp://live.example/live"], "no key"),
         (["rtmp://live.example/live", "--ca-file", "x", "--no-publish"], "for rtmps:// only"),
+        (["rtmps://live.example/live", "--ca-file", "/no/such.pem", "--no-publish"], "cannot read /no/such.pem"),
         (["rtmp://live.example/live", "--mbps", "200", "--destinations", "9", "--no-publish"], "at most 300 Mbit/s"),
     ],
 )

@@ -65,8 +65,9 @@ class RestreamPlugin:
         for stream, targets in context.configured_streams.items():
             for name, target in targets.by_name.items():
                 url = target.url or find_preset(target.preset).url or ""
-                if target.ca_file is not None and not url.startswith("rtmps:"):
-                    raise ConfigError(f"streams.{stream}.restream.{name}.ca_file", "is for rtmps:// only")
+                for option, file in (("ca_file", target.ca_file), ("crl_file", target.crl_file)):
+                    if file is not None and not url.startswith("rtmps:"):
+                        raise ConfigError(f"streams.{stream}.restream.{name}.{option}", "is for rtmps:// only")
         directory = config.directory or _cache_directory()
         ingests = IngestLists(
             fetch=fetch_with(context.clock) if config.ingest_lists else None,

@@ -33,6 +33,7 @@ def target_to_check(targets: Targets, name: str) -> PlaceToCheck:
         user=options.user or "",
         password=options.password,
         ca_file=options.ca_file,
+        crl_file=options.crl_file,
         fingerprint=wanted.fingerprint,
         test_query=place.test_query,
         video_kbps=place.video_kbps,

@@ -104,6 +104,7 @@ class TargetBook:
             user=wanted.options.user or "",
             password=None if wanted.options.password is None else wanted.options.password.secret,
             ca_file=wanted.ca_file,
+            crl_file=wanted.crl_file,
             fingerprint=wanted.fingerprint,
             allow_networks=self._networks if checked else None,
             redirect_networks=self._networks,

@@ -153,10 +153,14 @@ class Target(TargetOptions):
     ca_file: Path | None = None
     """PEM file with CAs to trust beside the system's, for a server with a certificate of your own (rtmps only)."""
 
+    crl_file: Path | None = None
+    """PEM file with a current revocation list (CRL) of every CA between the server's certificate and the root: what
+    they revoked is refused, and so is everything when a list is missing or has expired (rtmps only)."""
+
     @model_validator(mode="after")
     def _check_trust(self) -> Target:
-        if self.ca_file is not None and self.fingerprint is not None:
-            raise ValueError("write ca_file or fingerprint: with a fingerprint no CA is asked")
+        if (self.ca_file or self.crl_file) is not None and self.fingerprint is not None:
+            raise ValueError("write fingerprint, or ca_file and crl_file: with a fingerprint no CA is asked")
         return self
 
 
@@ -254,6 +258,11 @@ class Wanted:
     def ca_file(self) -> Path | None:
         """CAs to trust beside the system's."""
         return self.options.ca_file if isinstance(self.options, Target) else None
+
+    @property
+    def crl_file(self) -> Path | None:
+        """What the CAs on the way have revoked."""
+        return self.options.crl_file if isinstance(self.options, Target) else None
 
     @property
     def tailoring(self) -> Tailoring:

@@ -268,10 +268,9 @@ def endpoint_of(
     return endpoint_for(
         tools.reactor,
         way.url,
-        ca_file=place.ca_file,
+        trust=place.trust,
         timeout_s=CONNECT_S,
         policy=way.policy,
-        fingerprint=place.fingerprint,
         on_bad_certificate=on_bad_certificate,
     )
 

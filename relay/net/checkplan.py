@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from relay.net.addresses import AddressPolicy
 from relay.net.endpoints import RtmpUrl
+from relay.net.trust import SYSTEM, Trust
 from relay.net.verdicts import VERDICTS
 from relay.net.way import PushPlace
 from relay.rtmp.auth import Credentials
@@ -37,8 +37,7 @@ class CheckPlan:
     title: str = ""
     test_query: str = ""
     login: Credentials | None = None
-    ca_file: Path | None = None
-    fingerprint: bytes | None = None
+    trust: Trust = SYSTEM
     redirects: AddressPolicy = field(default_factory=AddressPolicy)
     mbps: float = 6.0
     destinations: int = 1
@@ -60,8 +59,7 @@ class CheckPlan:
             url=self.url,
             key=self.name,
             login=self.login,
-            ca_file=self.ca_file,
-            fingerprint=self.fingerprint,
+            trust=self.trust,
             redirects=self.redirects,
         )
 

@@ -6,32 +6,22 @@ A target is *url* and *key*, never one string: YouTube's backup wants its query 
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
-from weakref import WeakValueDictionary
 
-from OpenSSL import SSL
-from OpenSSL.crypto import X509
 from twisted.internet._idna import _idnaBytes
-from twisted.internet._sslverify import (
-    ClientTLSOptions,  # optionsForClientTLS does not let us note why a certificate is not accepted
-    IOpenSSLTrustRoot,  # the only way to add a CA beside the system's
-)
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
-from twisted.internet.ssl import CertificateOptions, TLSVersion, platformTrust
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relay.errors import ConfigError, DestinationError
 from relay.net.addresses import AddressPolicy, CheckedReactor
-from relay.net.failures import WRONG_FINGERPRINT
+from relay.net.trust import SYSTEM, Trust, connections_to
 from relay.secret import SHORTEST_ANYWHERE, Secret, redact_url
 
 DEFAULT_PORTS = {"rtmp": 1935, "rtmps": 443}
@@ -125,80 +115,29 @@ def _authority(scheme: str, host: str, port: int) -> str:
     return host if port == DEFAULT_PORTS[scheme] else f"{host}:{port}"
 
 
-@implementer(IOpenSSLTrustRoot)
-class SystemAndFile:
-    """Trusts the system's CAs and one file of the operator's."""
-
-    def __init__(self, ca_file: Path) -> None:
-        self._ca_file = ca_file
-
-    def _addCACertsToContext(self, context: SSL.Context) -> None:
-        context.set_default_verify_paths()
-        context.load_verify_locations(str(self._ca_file))
-
-
 def endpoint_for(
     reactor: Any,
     url: RtmpUrl,
     *,
-    ca_file: Path | None,
     timeout_s: float,
+    trust: Trust = SYSTEM,
     policy: AddressPolicy | None = None,
-    fingerprint: bytes | None = None,
     on_bad_certificate: Callable[[int], None] = lambda _: None,
 ) -> IStreamClientEndpoint:
-    """Return an endpoint that resolves, connects and, for rtmps, verifies certificate chain and host name.
+    """Return an endpoint that resolves, connects and, for rtmps, verifies the certificate as *trust* says.
 
-    With *fingerprint*, the SHA-256 of the certificate, this very certificate is asked for instead.
     With a *policy* every address of the host is checked before one of them is connected to.
     *on_bad_certificate* is told OpenSSL's number for what is wrong with a certificate: the Failure that follows says
     only that it was not accepted.
 
-    Raises ConfigError when *ca_file* cannot be used.
+    Raises ConfigError when a file of *trust* cannot be used.
     """
     plain = _plain_endpoint(reactor, url, timeout_s, policy)
     if not url.tls:
         return plain
-    options: IOpenSSLClientConnectionCreator
-    if fingerprint is None:
-        options = client_tls(url.host, ca_file=ca_file, on_bad_certificate=on_bad_certificate)
-    else:
-        options = _PinnedCertificate(url.host, fingerprint, on_bad_certificate)
+    options = connections_to(url.host, trust, on_bad_certificate)
     endpoint: IStreamClientEndpoint = wrapClientTLS(options, plain)
     return endpoint
-
-
-def client_tls(
-    host: str, *, ca_file: Path | None, on_bad_certificate: Callable[[int], None] = lambda _: None
-) -> IOpenSSLClientConnectionCreator:
-    """Return what makes TLS connections to *host*, trusting the system's CAs and those in *ca_file*.
-
-    *on_bad_certificate* is told OpenSSL's number. Raises ConfigError when *ca_file* cannot be used.
-    """
-    context = _context_for(ca_file)
-    creator: IOpenSSLClientConnectionCreator = ClientTLSOptions(
-        lambda _protocol: _NotingConnection(context, on_bad_certificate), host
-    )
-    return creator
-
-
-_CONTEXTS: WeakValueDictionary[tuple[object, ...], SSL.Context] = WeakValueDictionary()
-"""Contexts in use. The CAs in one take a megabyte, so destinations that trust the same share it; the last connection
-of a context takes it along, and with it what was read from files that may have changed since."""
-
-
-def _context_for(ca_file: Path | None) -> SSL.Context:
-    trust = platformTrust() if ca_file is None else SystemAndFile(ca_file)
-    try:
-        status = None if ca_file is None else ca_file.stat()
-        key = (ca_file, status and (status.st_mtime_ns, status.st_size, status.st_ino))
-        context = _CONTEXTS.get(key)
-        if context is None:
-            context = CertificateOptions(trustRoot=trust, raiseMinimumTo=TLSVersion.TLSv1_2).getContext()
-            _CONTEXTS[key] = context
-    except (OSError, SSL.Error) as error:
-        raise ConfigError("ca_file", f"{ca_file} is not a file of PEM certificates") from error
-    return context
 
 
 def _plain_endpoint(
@@ -231,47 +170,3 @@ class CheckedEndpoint:
         if not self._refused:
             return failure
         return Failure(DestinationError(ADDRESS_REFUSED, ADDRESS_REFUSED_WORDS))
-
-
-@implementer(IOpenSSLClientConnectionCreator)
-class _PinnedCertificate:
-    """Makes connections that take one certificate, whoever signed it, whatever name and time it is for."""
-
-    def __init__(self, host: str, fingerprint: bytes, note: Callable[[int], None]) -> None:
-        self._host = host
-        self._fingerprint = fingerprint
-        self._note = note
-        self._context = CertificateOptions(verify=False, raiseMinimumTo=TLSVersion.TLSv1_2).getContext()
-        self._context.set_verify(SSL.VERIFY_PEER, self._is_good)
-
-    def _is_good(self, connection: SSL.Connection, certificate: X509, error: int, depth: int, ok: int) -> bool:
-        if depth > 0:
-            return True  # only the server's own certificate counts
-        digest = bytes.fromhex(certificate.digest("sha256").decode().replace(":", ""))
-        if hmac.compare_digest(digest, self._fingerprint):
-            return True
-        self._note(WRONG_FINGERPRINT)
-        return False
-
-    def clientConnectionForTLS(self, _protocol: object) -> SSL.Connection:
-        """Part of IOpenSSLClientConnectionCreator."""
-        connection = SSL.Connection(self._context, None)
-        if not isIPAddress(self._host) and not isIPv6Address(self._host):
-            connection.set_tlsext_host_name(_idnaBytes(self._host))
-        return connection
-
-
-class _NotingConnection(SSL.Connection):
-    """Notes why a certificate is not accepted. The verdict is Twisted's."""
-
-    def __init__(self, context: SSL.Context, note: Callable[[int], None]) -> None:
-        super().__init__(context, None)
-        self._note = note
-
-    def set_verify(self, mode: int, callback: Any = None) -> None:
-        def noting(connection: SSL.Connection, certificate: X509, error: int, depth: int, ok: int) -> bool:
-            if not ok:
-                self._note(error)
-            return bool(ok if callback is None else callback(connection, certificate, error, depth, ok))
-
-        super().set_verify(mode, noting)

@@ -33,7 +33,11 @@ _CERTIFICATE_WORDS = {
     _Code.ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY: _UNTRUSTED,
     _Code.ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE: _UNTRUSTED,
     _Code.ERR_CERT_SIGNATURE_FAILURE: _UNTRUSTED,
-    _Code.ERR_CERT_REVOKED: "the certificate was revoked",
+    _Code.ERR_CERT_REVOKED: "the certificate, or one of its CA, was revoked",
+    _Code.ERR_UNABLE_TO_GET_CRL: "crl_file has no revocation list of the certificate's CA, or of one above it",
+    _Code.ERR_CRL_HAS_EXPIRED: "a revocation list in crl_file has expired; fetch a new one",
+    _Code.ERR_CRL_NOT_YET_VALID: "a revocation list in crl_file is not valid yet; is the clock of this machine right?",
+    _Code.ERR_CRL_SIGNATURE_FAILURE: "a revocation list in crl_file is not signed by its CA",
 }
 _TLS_WORDS = {
     "certificate verify failed": "the certificate could not be verified (see ca_file)",

@@ -177,10 +177,9 @@ class Preflight:
         endpoint = endpoint_for(
             self._reactor,
             url,
-            ca_file=plan.ca_file,
+            trust=plan.trust,
             timeout_s=plan.step_s,
             policy=self._way.policy,
-            fingerprint=plan.fingerprint,
             on_bad_certificate=self._note_certificate,
         )
         rtmp = self._way.connection()

@@ -20,6 +20,7 @@ from relay.net.endpoints import parse_url
 from relay.net.flusher import Flusher
 from relay.net.lanes import Lanes
 from relay.net.push import RtmpPush
+from relay.net.trust import Trust
 from relay.net.way import PushPlace
 from relay.rtmp.auth import Credentials
 from relay.stream.sinks import PLANNED_ENDS
@@ -123,8 +124,7 @@ def places_of(target: PushTarget) -> Mapping[str, PushPlace]:
         url=parse_url(target.url),
         key=target.key,
         login=None if target.password is None else Credentials(user=target.user, password=target.password),
-        ca_file=target.ca_file,
-        fingerprint=target.fingerprint,
+        trust=Trust(ca_file=target.ca_file, crl_file=target.crl_file, fingerprint=target.fingerprint),
         policy=None if target.allow_networks is None else AddressPolicy(tuple(target.allow_networks)),
         redirects=AddressPolicy(tuple(target.redirect_networks)),
         retry_s=target.retry_s,

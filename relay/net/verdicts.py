@@ -77,6 +77,10 @@ VERDICTS: Mapping[str, Verdict] = {
     "tls-revoked": Verdict(
         "The certificate of {host} was revoked; the key was not sent.", "Do not use it. Ask whoever runs {host}."
     ),
+    "tls-crl": Verdict(
+        "What the CAs of {host} have revoked is not known; the key was not sent.",
+        "Put a current revocation list of every CA on the way to the root into crl_file.",
+    ),
     "tls-certificate": Verdict(
         "The certificate of {host} cannot be verified; the key was not sent. {said}", "Ask whoever runs {host}."
     ),
@@ -181,9 +185,13 @@ VERDICTS: Mapping[str, Verdict] = {
 CERTIFICATES: Mapping[int, str] = {
     WRONG_FINGERPRINT: "tls-fingerprint",
     2: "tls-untrusted",
+    3: "tls-crl",
     7: "tls-untrusted",
+    8: "tls-crl",
     9: "tls-early",
     10: "tls-expired",
+    11: "tls-crl",
+    12: "tls-crl",
     18: "tls-self-signed",
     19: "tls-untrusted",
     20: "tls-untrusted",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -17,6 +16,7 @@ from relay.context import CloseStyle
 from relay.errors import ConfigError, DestinationError
 from relay.net.addresses import AddressPolicy
 from relay.net.endpoints import RtmpUrl, parse_url
+from relay.net.trust import SYSTEM, Trust
 from relay.rtmp.auth import Credentials, Login, asks_for_login
 from relay.rtmp.client import FLASH_VER, ClientConnection
 from relay.rtmp.events import ConnectRejected
@@ -40,9 +40,7 @@ class PushPlace:
     """Where to push instead while *url* does not work."""
     login: Credentials | None = None
     """Who we are, for servers that ask (Adobe's and Limelight's way)."""
-    ca_file: Path | None = None
-    fingerprint: bytes | None = None
-    """SHA-256 of the certificate that the destination must show, instead of one that a CA signed."""
+    trust: Trust = SYSTEM
     policy: AddressPolicy | None = None
     """Which addresses the host may have; None when the operator wrote it into the configuration file."""
     redirects: AddressPolicy = field(default_factory=AddressPolicy)

@@ -27,17 +27,20 @@ DAY = timedelta(days=1)
 
 
 class Authority:
-    """Signs certificates and writes them as PEM files into one directory."""
+    """Signs certificates and writes them as PEM files into one directory. One *above* it signs its own."""
 
-    def __init__(self, directory: Path, name: str = "test CA") -> None:
+    def __init__(self, directory: Path, name: str = "test CA", above: Authority | None = None) -> None:
         self.directory = directory
+        self._above = above
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
-        builder = _builder(self._name, self._name, self._key.public_key(), now - DAY, now + 10 * DAY)
-        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        signer = above or self
+        builder = _builder(self._name, signer._name, self._key.public_key(), now - DAY, now + 10 * DAY)
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        self.certificate = builder.sign(signer._key, hashes.SHA256())
         self.file = directory / f"{name.replace(' ', '-')}.pem"
-        self.file.write_bytes(_pem(builder.sign(self._key, hashes.SHA256())))
+        self.file.write_bytes(_pem(self.certificate))
 
     def issue(
         self, stem: str = "server", host: str = "localhost", *, days: float = 5, self_signed: bool = False
@@ -50,13 +53,23 @@ class Authority:
         builder = builder.add_extension(x509.SubjectAlternativeName([_general_name(host)]), critical=False)
         signed = builder.sign(key if self_signed else self._key, hashes.SHA256())
         certificate, private_key = self.directory / f"{stem}.pem", self.directory / f"{stem}.key"
-        certificate.write_bytes(_pem(signed))
+        certificate.write_bytes(_pem(signed) + (b"" if self._above is None else _pem(self.certificate)))
         private_key.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
         )
         return certificate, private_key
+
+    def revoke(self, *certificates: x509.Certificate, days: float = 5) -> bytes:
+        """Return a revocation list of these certificates. Negative *days*: the list expired so long ago."""
+        end = datetime.now(UTC) + days * DAY
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self._name)
+        builder = builder.last_update(end - 30 * DAY).next_update(end)
+        for one in certificates:
+            entry = x509.RevokedCertificateBuilder().serial_number(one.serial_number).revocation_date(end - 10 * DAY)
+            builder = builder.add_revoked_certificate(entry.build())
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 def _builder(

@@ -120,7 +120,7 @@ class Inline:
 def connected_to(reactor: Any, names: Names, url: str, policy: AddressPolicy | None) -> list[str] | str:
     """Connect and return the hosts that were connected to, or the reason why not."""
     reactor.nameResolver = names
-    endpoint = endpoint_for(reactor, parse_url(url), ca_file=None, timeout_s=5, policy=policy)
+    endpoint = endpoint_for(reactor, parse_url(url), timeout_s=5, policy=policy)
     failures: list[Failure] = []
     endpoint.connect(Factory.forProtocol(Protocol)).addErrback(failures.append)
     reactor.advance(1)

@@ -11,6 +11,7 @@ from twisted.internet.testing import MemoryReactorClock
 
 from relay.errors import ConfigError
 from relay.net.endpoints import endpoint_for, parse_url
+from relay.net.trust import Trust
 
 KEY = "canary-9f8e7d6c5b4a"
 
@@ -123,15 +124,18 @@ def test_any_text_is_read_or_refused_in_words(text: str) -> None:
         assert url.host
         assert url.app.reveal()
         assert "?" not in url.display
-        endpoint_for(MemoryReactorClock(), url, ca_file=None, timeout_s=1)
+        endpoint_for(MemoryReactorClock(), url, timeout_s=1)
 
 
-@pytest.mark.parametrize("content", [None, "", "no certificate"])
-def test_a_ca_file_that_cannot_be_used_is_named(tmp_path: Path, content: str | None) -> None:
-    path = tmp_path / "ca.pem"
+@pytest.mark.parametrize("option", ["ca_file", "crl_file"])
+@pytest.mark.parametrize("content", [None, "", "no certificate", "-----BEGIN X509 CRL-----\nx\n-----END X509 CRL-----"])
+def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, option: str, content: str | None) -> None:
+    path = tmp_path / "some.pem"
     if content is not None:
         path.write_text(content)
     reactor: Any = MemoryReactorClock()
 
-    with pytest.raises(ConfigError, match=r"ca\.pem is not a file of PEM certificates"):
-        endpoint_for(reactor, parse_url("rtmps://a.example/live"), ca_file=path, timeout_s=1)
+    with pytest.raises(ConfigError, match=rf"^{option}: .*some\.pem") as raised:
+        endpoint_for(reactor, parse_url("rtmps://a.example/live"), trust=Trust(**{option: path}), timeout_s=1)
+
+    assert ("No such file" in str(raised.value)) == (content is None)

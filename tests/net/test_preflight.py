@@ -19,6 +19,7 @@ from relay.net.addresses import AddressPolicy
 from relay.net.checkplan import CheckPlan, Report, facts_of
 from relay.net.endpoints import parse_url
 from relay.net.preflight import PACE_S, Preflight
+from relay.net.trust import Trust
 from relay.net.verdicts import CERTIFICATES, PROTOCOLS, VERDICTS, refusal
 from relay.secret import Secret
 from relay.testing import FACEBOOK, NGINX, TWITCH, YOUTUBE, Authority, FakePlatform, Manners
@@ -99,7 +100,8 @@ class WhatCanBeWrong(PreflightTestCase):
             "": "good",
         }
         platforms = {fault: self.platform(*filter(None, [fault]), tls=True, authority=authority) for fault in wanted}
-        checks = [(fault, self.check(one.url, ca_file=authority.ca_file)) for fault, one in platforms.items()]
+        trust = Trust(ca_file=authority.ca_file)
+        checks = [(fault, self.check(one.url, trust=trust)) for fault, one in platforms.items()]
 
         assert await self.codes(checks) == wanted
         sent = {fault: sum(session.bytes_in for session in one.sessions) for fault, one in platforms.items()}
@@ -108,7 +110,7 @@ class WhatCanBeWrong(PreflightTestCase):
 
     async def test_a_certificate_by_its_fingerprint(self) -> None:
         platform = self.platform(tls=True)
-        reports = await self.codes([("pinned", self.check(platform.url, fingerprint=bytes(32)))])
+        reports = await self.codes([("pinned", self.check(platform.url, trust=Trust(fingerprint=bytes(32))))])
 
         assert reports == {"pinned": "tls-fingerprint"}
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.x509 import load_pem_x509_certificate
+from cryptography.x509 import Certificate, load_pem_x509_certificate
 
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IHostnameResolver
@@ -620,6 +622,49 @@ class TlsTests(PushTestCase):
         platform, port = self.secure(self_signed=True)
 
         await self.refused(platform, self.target(port), "self-signed")
+
+    async def asks(self, words: str, *lists: Callable[[Authority, Authority, Certificate], bytes]) -> None:
+        """Push to a server of a CA below ours, with these revocation lists; *words* say why it is refused."""
+        below = Authority(self.tmp_path, "CA below", self.authority)
+        files = below.issue()
+        server = load_pem_x509_certificate(files[0].read_bytes())
+        path = self.tmp_path / "revoked.pem"
+        path.write_bytes(b"".join(one(self.authority, below, server) for one in lists))
+        platform = Platform()
+        port = self.listen(tls_factory(ReloadingCertificate(*files), platform))
+        target = replace(self.target(port), crl_file=path)
+        if words:
+            await self.refused(platform, target, words)
+        else:
+            (push,) = self.push(target)
+            await self.live(push)
+
+    async def test_a_chain_of_which_nothing_was_revoked_is_good(self) -> None:
+        await self.asks("", lambda root, below, server: root.revoke(), lambda root, below, server: below.revoke())
+
+    async def test_a_revoked_intermediate_is_refused(self) -> None:
+        await self.asks(
+            "was revoked",
+            lambda root, below, server: root.revoke(below.certificate),
+            lambda root, below, server: below.revoke(),
+        )
+
+    async def test_a_revoked_certificate_is_refused(self) -> None:
+        await self.asks(
+            "was revoked",
+            lambda root, below, server: root.revoke(),
+            lambda root, below, server: below.revoke(server),
+        )
+
+    async def test_a_list_that_is_missing_is_refused(self) -> None:
+        await self.asks("has no revocation list", lambda root, below, server: root.revoke())
+
+    async def test_a_list_that_has_expired_is_refused(self) -> None:
+        await self.asks(
+            "a revocation list in crl_file has expired",
+            lambda root, below, server: root.revoke(days=-1),
+            lambda root, below, server: below.revoke(),
+        )
 
     def pinned(self, port: int, file: str = "server.pem") -> PushTarget:
         """A target that takes the certificate of this file only."""
