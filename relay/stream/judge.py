@@ -185,7 +185,7 @@ class Judge:
         self._feed = feed
         self._options = options
         self._clock = 0.0
-        self._any, self._video, self._audio, self._keyframe = _Age(), _Age(), _Age(), _Age()
+        self._video, self._audio, self._keyframe = _Age(), _Age(), _Age()
         self._second = 0.0
         self._second_bytes = 0
         self._rates: deque[float] = deque(maxlen=int(WINDOW_S))
@@ -207,14 +207,13 @@ class Judge:
 
     @property
     def silent_s(self) -> float:
-        """Running seconds without any packet."""
-        return self._any.seconds
+        """Running seconds without a picture or sound. Headers and metadata alone are nothing to see."""
+        return min(self._video.seconds, self._audio.seconds)
 
     def tick(self, now: float, seconds: float) -> Verdict:
         """Judge at *now*, after *seconds* of running time since the last call."""
         feed = self._feed
         self._clock += seconds
-        self._any.tick(feed.last_packet_at, now, seconds)
         self._video.tick(feed.last_video_at, now, seconds)
         self._audio.tick(feed.last_audio_at, now, seconds)
         self._keyframe.tick(feed.last_keyframe_at, now, seconds)
@@ -233,7 +232,7 @@ class Judge:
         feed = self._feed
         stall = self._stall_ms(now)
         if feed.video_frames_total + feed.audio_frames_total == 0:
-            return (_over(Trigger.NO_MEDIA, Level.DEAD, self._any.seconds, stall),)
+            return (_over(Trigger.NO_MEDIA, Level.DEAD, self.silent_s, stall),)
         has_video = feed.video_frames_total > 0
         audio_level = Level.BAD if has_video else Level.DEAD
         audio_age = self._audio.seconds if feed.audio_frames_total else 0.0
@@ -312,7 +311,7 @@ class Judge:
     def _clock_pace(self) -> Fault | None:
         since, _, newest = self._marks[0]
         span = self._clock - since
-        if span < PACE_S or newest < 0 or self._any.seconds > FRESH_S or FRAMES_PER_THRESHOLD * self._widest() > span:
+        if span < PACE_S or newest < 0 or self.silent_s > FRESH_S or FRAMES_PER_THRESHOLD * self._widest() > span:
             return None
         pace = (self._feed.newest_ms - newest) / 1000 / span
         if pace < SLOW_PACE:
