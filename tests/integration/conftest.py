@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import programme
 from tests.integration import sources
-from tests.integration.harness import Certificates, make_certificates
+from tests.integration.harness import Certificates, ffmpeg9, make_certificates
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +33,12 @@ def small(made: Path) -> Path:
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """A CA and a certificate for localhost."""
     return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def files(made: Path) -> dict[str, Path]:
+    """The numbered programme as two encoders make it; the second's keyframes lie between the first's."""
+    return {
+        "A": programme.encode(ffmpeg9(), made / "A.flv", gop_s=1),
+        "B": programme.encode(ffmpeg9(), made / "B.flv", gop_s=1, shift=15),
+    }

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from relay.media import flvfile
+from tests.helpers import capture
 from tests.integration import sources
 from tests.integration.harness import Program, Relay, ffmpeg9, nginx, publisher, relay, wait_for
 
@@ -28,12 +29,18 @@ def table(platform: str, more: str = "") -> str:
     )
 
 
-def encoder(running: Relay, key: str, color: str, gop: int, *, size: str = "320x180") -> Program:
+H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-b:v", "400k")
+HEVC = ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=error:min-keyint=30:scenecut=0:bframes=0")
+
+
+def encoder(
+    running: Relay, key: str, color: str, gop: int, *, size: str = "320x180", codec: tuple[str, ...] = H264
+) -> Program:
     """An FFmpeg that encodes and publishes until it is stopped; its keyframes are *gop* frames apart."""
     picture = f"testsrc2=size={size}:rate=30,drawbox=color={color}:t=8"
     args = [ffmpeg9(), "-hide_banner", "-nostats", "-loglevel", "warning", "-re", "-f", "lavfi", "-i", picture]
     args += ["-re", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000", "-t", "120"]
-    args += ["-c:v", "libx264", "-preset", "ultrafast", "-b:v", "400k", "-g", str(gop), "-pix_fmt", "yuv420p"]
+    args += [*codec, "-g", str(gop), "-pix_fmt", "yuv420p"]
     return Program([*args, "-c:a", "aac", "-b:a", "96k", "-f", "flv", running.publish_url(key)])
 
 
@@ -168,3 +175,43 @@ def test_two_paths_of_one_encoder_are_merged_and_losing_one_loses_nothing(tmp_pa
         times = assert_one_programme(platform.finished("out"))
         steps = [after - before for before, after in zip(times[9], times[9][1:], strict=False)]
         assert max(steps) <= 34, "a picture is missing"
+
+
+@pytest.mark.parametrize("more", [{"size": "480x270"}, {"codec": HEVC}], ids=["another size", "another codec"])
+def test_a_backup_of_another_kind_sends_its_headers_first(tmp_path: Path, more: dict[str, object]) -> None:
+    """Fault F9, with `new_format` as it is by default: the destination keeps its connection."""
+    with capture.Destination() as sink, relay(tmp_path, table(sink.url)) as running:
+        with encoder(running, PRIMARY, "red", 30) as primary:
+            wait_on_air(running, "primary")
+            with encoder(running, BACKUP, "blue", 30, **more) as backup:  # type: ignore[arg-type]
+                wait_ready(running, "backup")
+                primary.signal(signal.SIGKILL)
+                wait_on_air(running, "backup", 2)
+                time.sleep(2)
+                backup.signal(signal.SIGINT)
+                backup.wait()
+        (session,) = sink.sessions
+    headers = [number for number, tag in enumerate(session.tags) if tag.kind == 9 and packet_type(tag.body) == 0]
+    assert len(headers) == 2
+    frames = [tag for tag in session.tags[headers[1] :] if tag.kind == 9 and packet_type(tag.body) in (1, 3)]
+    assert frames[0].body[0] >> 4 & 7 == 1, "a keyframe"
+    for kind in (8, 9):
+        times = [tag.timestamp for tag in session.tags if tag.kind == kind and packet_type(tag.body) in (1, 3)]
+        assert all(before < after for before, after in itertools.pairwise(times))
+    assert decoded(session, headers[1], tmp_path) >= 30
+
+
+def packet_type(body: bytes) -> int:
+    """0: a sequence header; 1 and 3: a frame. In the legacy form and the enhanced one."""
+    return body[0] & 0xF if body[0] & 0x80 else body[1]
+
+
+def decoded(session: capture.Session, since: int, tmp_path: Path) -> int:
+    """Pictures that FFmpeg decodes, without a complaint, of what came from this message on."""
+    tags = [flvfile.tag(tag.kind, tag.timestamp, tag.body) for tag in session.tags[since:] if tag.kind == 9]
+    path = tmp_path / "backup.flv"
+    path.write_bytes(flvfile.file_header() + b"".join(tags))
+    args = [ffmpeg9(), "-v", "error", "-xerror", "-i", str(path), "-fps_mode", "passthrough", "-f", "rawvideo"]
+    done = subprocess.run([*args, "-vf", "scale=1:1,format=gray", "-"], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b""), done.stderr.decode()
+    return len(done.stdout)
