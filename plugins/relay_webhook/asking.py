@@ -1,7 +1,8 @@
 """Asks the service whether an encoder may publish or a player may play.
 
-The rule it guards: whatever goes wrong, the answer is no, and it comes within `LIMIT_S` of the question, the wait for a
-free place, DNS, connecting, TLS and the body included. Who waits is not told why; the operator is.
+The rule it guards: whatever goes wrong, the answer to whoever is new is no, and it comes within `LIMIT_S` of the
+question, the wait for a free place, DNS, connecting, TLS and the body included. Who waits is not told why; the operator
+is.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from relay.api import Decision, Deny, PlayRequest, PublishRequest, TooSlowError, within
+from relay.api import Allow, Decision, Deny, PlayRequest, PublishRequest, TooSlowError, within
 
 from .client import Reply, ServiceError
-from .guards import OPEN_S, Breaker, Notice, Refusals
+from .guards import OPEN_S, Breaker, Notice, Refusals, Watching
 from .turns import Turns
 from .wire import BadAnswerError, decision, question
 
@@ -39,6 +40,10 @@ MAX_WAITING = 1_000
 
 NOT_NOW = "this cannot be checked at the moment; try again"
 """What an encoder or player is told when the service is the one at fault."""
+
+HLS = "hls"
+"""The app of questions about viewers of HLS. For them a stream on air is many requests, each with its question. That a
+dead service harms no stream that is on air (case 152) holds for them because who watches is remembered."""
 
 _UNREACHED = frozenset({429, 502, 503, 504})
 """Statuses that a proxy gives for a service that is down, or that ask us to stay away."""
@@ -93,6 +98,7 @@ class Asker:
         self._clock = clock
         self._log = log
         self._refusals = Refusals()
+        self._watching = Watching()
         self._places = Turns(CONCURRENCY)
         self._viewers = Turns(VIEWERS)
         self._salt = secrets.token_bytes(32)
@@ -106,6 +112,18 @@ class Asker:
     async def decide(self, request: PublishRequest | PlayRequest) -> Decision:
         """Return the service's decision, or a refusal. Raises CancelledError only."""
         same = self._same_question(request)
+        decided = await self._decide(request, same)
+        if not isinstance(request, PlayRequest) or request.app != HLS:
+            return decided
+        now = self._clock.seconds()
+        if isinstance(decided, Deny) and not _is_fault(decided):
+            self._watching.refused(same)
+        elif isinstance(decided, Allow) or self._watching.goes_on(same, now):
+            self._watching.seen(same, now)
+            return Allow(stream_name=request.stream_name)
+        return decided
+
+    async def _decide(self, request: PublishRequest | PlayRequest, same: bytes) -> Decision:
         refusal = self._refusals.find(same, self._clock.seconds()) or self._spare(request)
         if refusal is not None:
             self.counters.spared += 1
@@ -117,7 +135,7 @@ class Asker:
             return self._failed(one.late())
         except ServiceError as fault:
             return self._failed(fault)
-        if isinstance(decided, Deny) and decided.public != NOT_NOW:
+        if isinstance(decided, Deny) and not _is_fault(decided):
             self.counters.refused += 1
             self._refusals.add(same, decided, self._clock.seconds())
         return decided
@@ -191,6 +209,11 @@ class Asker:
 
     def _say_good(self, count: int) -> None:
         self._log.info("the service at {place} decides again, after {count} faults", place=self._place, count=count)
+
+
+def _is_fault(refusal: Deny) -> bool:
+    """Whether it is we who refuse, because the service did not decide: the very text, which no answer can hold."""
+    return refusal.public is NOT_NOW
 
 
 def _read(reply: Reply, request: PublishRequest | PlayRequest) -> Decision:

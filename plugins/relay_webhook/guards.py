@@ -1,6 +1,6 @@
 """What stands between a storm of encoders and the service: remembered refusals, a circuit breaker, fewer log lines.
 
-Arithmetic only: the caller gives `now`. The rule it guards: nothing here can let anybody in.
+Arithmetic only: the caller gives `now`. The rule it guards: nothing here lets anybody in who is not in already.
 """
 
 from __future__ import annotations
@@ -37,6 +37,37 @@ class Refusals:
         self._known[question] = (refusal, now + REFUSED_S)
         if len(self._known) > MAX_REFUSALS:
             self._known.popitem(last=False)
+
+
+WATCHING_S = 60.0
+"""A viewer of HLS is asked about again and again while they watch: every ten seconds by the shipped plugin."""
+MAX_WATCHING = 20_000
+"""Viewers remembered, the one who was not seen for longest forgotten first: 4 MB."""
+
+
+class Watching:
+    """Viewers of HLS whom the service let in and who have watched since: a stream that is on air, in many requests."""
+
+    def __init__(self) -> None:
+        self._until: OrderedDict[bytes, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+    def seen(self, viewer: bytes, now: float) -> None:
+        """The viewer may watch, and does."""
+        self._until.pop(viewer, None)
+        self._until[viewer] = now + WATCHING_S
+        if len(self._until) > MAX_WATCHING:
+            self._until.popitem(last=False)
+
+    def goes_on(self, viewer: bytes, now: float) -> bool:
+        """Whether this is somebody who watches already."""
+        return now < self._until.get(viewer, now)
+
+    def refused(self, viewer: bytes) -> None:
+        """The service said no."""
+        self._until.pop(viewer, None)
 
 
 FAULTS_TO_OPEN = 5

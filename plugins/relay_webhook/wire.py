@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hmac
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from urllib.parse import quote
 
 from pydantic import Field, ValidationError
 
@@ -78,8 +80,15 @@ def question(request: PublishRequest | PlayRequest) -> bytes:
 
 def told(event: Event) -> dict[str, object]:
     """Return an event as a part of a document."""
-    fields = {name: redact_urls(value) if isinstance(value, str) else value for name, value in asdict(event).items()}
-    return {"event": type(event).__name__, **fields}
+    return {"event": type(event).__name__, **{name: _plain(value) for name, value in asdict(event).items()}}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, str):
+        return redact_urls(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has no word for it
+    return value
 
 
 def report(instance: str, dropped: int, events: Sequence[Mapping[str, object]]) -> bytes:
@@ -100,7 +109,7 @@ def signature(secret: Secret, at: int, body: bytes) -> str:
 
 def decision(body: bytes, request: PublishRequest | PlayRequest) -> Decision:
     """Return what the answer *body* decides. Raises BadAnswerError when that is not clear."""
-    answer = _read(body)
+    answer = _read(body, secrets_of(request))
     if not answer.allow:
         reason = clean(answer.reason, secrets_of(request)) or "no reason given"
         return Deny(reason=f"the service refused: {reason}", public=clean(answer.public, secrets_of(request)))
@@ -118,7 +127,7 @@ def decision(body: bytes, request: PublishRequest | PlayRequest) -> Decision:
     return Allow(stream_name=name, feed=answer.feed, priority=answer.priority)
 
 
-def _read(body: bytes) -> Answer:
+def _read(body: bytes, hidden: Sequence[Secret]) -> Answer:
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
@@ -127,7 +136,7 @@ def _read(body: bytes) -> Answer:
         return Answer.model_validate(document, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        field = clean(".".join(map(str, first["loc"])), ())
+        field = clean(".".join(map(str, first["loc"])), hidden)
         raise BadAnswerError(f"JSON that is no answer: {field or 'the document'}: {first['msg']}") from None
 
 
@@ -146,6 +155,6 @@ def clean(text: str, secrets: Iterable[Secret]) -> str:
     """Return a sentence of the service fit for a line: short, printable, without addresses' secrets and *secrets*."""
     for value in sorted((secret.reveal() for secret in secrets), key=len, reverse=True):
         if len(value) >= SHORTEST_HIDDEN:
-            text = text.replace(value, "***")
+            text = text.replace(value, "***").replace(quote(value, safe=""), "***")
     text = "".join(char if char.isprintable() else " " for char in text[: MAX_TEXT * 8])
     return redact_urls(text)[:MAX_TEXT].strip()

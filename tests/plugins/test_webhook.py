@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import hmac
 import json
+import math
+import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import Logger, capturedLogs, formatEvent
 
+import relay_webhook as webhook_module
 from relay.api import (
     Allow,
     Decision,
@@ -29,18 +36,32 @@ from relay.api import (
     StreamEnded,
     StreamStarted,
     TargetStateChanged,
+    is_public_name,
 )
+from relay.config import Config
 from relay.config_file import ConfigFileError
+from relay.pluginfind import plugin_from_class
+from relay.pluginhost import PluginHost
 from relay.testing import PluginContract, host_for, play_request, publish_request, result_of
+from relay_streamkeys import StreamKeysPlugin
 from relay_webhook import WebhookPlugin
 from relay_webhook.asking import CONCURRENCY, LIMIT_S, MAX_WAITING, NOT_NOW, VIEWERS, Asker
 from relay_webhook.client import Reply, ServiceError
 from relay_webhook.flapping import Flapping
-from relay_webhook.guards import FAULTS_TO_OPEN, MAX_REFUSALS, OPEN_S, REFUSED_S, Refusals
+from relay_webhook.guards import (
+    FAULTS_TO_OPEN,
+    MAX_REFUSALS,
+    MAX_WATCHING,
+    OPEN_S,
+    REFUSED_S,
+    WATCHING_S,
+    Refusals,
+    Watching,
+)
 from relay_webhook.options import EVENTS, NEARBY, read_place
 from relay_webhook.telling import FAREWELL_S, LONGEST_WAIT_S, MAX_BATCH, MAX_QUEUE, Teller
 from relay_webhook.telling import LIMIT_S as TELL_S
-from relay_webhook.wire import MAX_TEXT, BadAnswerError, decision, question, signature
+from relay_webhook.wire import MAX_TEXT, Answer, BadAnswerError, decision, question, report, signature, told
 
 STEP = 2.0**-10
 """A moment that adds up exactly."""
@@ -201,6 +222,75 @@ def test_sentences_of_the_service_are_short_printable_and_hold_no_key() -> None:
             assert "pw@" not in text
             assert text.isprintable()
             assert len(text) <= MAX_TEXT + len("the service refused: ")
+
+
+def test_a_key_that_became_a_field_is_hidden() -> None:
+    with pytest.raises(BadAnswerError, match=r"^JSON that is no answer: \*\*\*: Extra inputs are not permitted$"):
+        decision(json.dumps({"allow": True, KEY: 1}).encode(), PUBLISH)
+
+
+def test_a_key_is_hidden_as_it_looks_in_an_address_too() -> None:
+    request_ = publish_request("schlüssel/1?=&")
+    answer = json.dumps({"allow": False, "reason": "no such key: schl%C3%BCssel%2F1%3F%3D%26 (schlüssel/1?=&)"})
+    denied = decision(answer.encode(), request_)
+
+    assert denied == Deny(reason="the service refused: no such key: *** (***)")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from([*Answer.model_fields, "redirect"]) | st.text(max_size=5), inner, max_size=5)
+    ),
+)
+
+
+@given(answer=st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_whatever_is_answered_lets_in_by_good_names_only(answer: bytes) -> None:
+    for request_ in (PUBLISH, NAMED, PLAY):
+        try:
+            decided = decision(answer, request_)
+        except BadAnswerError:
+            continue
+        document = json.loads(answer)
+        assert document["allow"] is isinstance(decided, Allow)
+        if isinstance(decided, Allow):
+            assert is_public_name(decided.stream_name)
+            assert is_public_name(decided.feed)
+            assert set(document) <= set(Answer.model_fields)
+
+
+README = (Path(webhook_module.__file__).parent / "README.md").read_text("utf-8")
+
+
+def test_the_answers_in_the_readme_are_answers() -> None:
+    answers = re.findall(r"^\| `(\{.*?\})` \|", README, re.MULTILINE)
+
+    assert len(answers) == 4
+    for answer in answers:
+        assert isinstance(decision(answer.encode(), NAMED), Allow | Deny)
+
+
+def test_the_check_in_the_readme_accepts_what_is_signed_and_nothing_else() -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    names: dict[str, Callable[..., bool]] = {"hmac": hmac, "time": time}  # type: ignore[dict-item]
+    exec(compile(code, "README.md", "exec"), names)
+    check, now = names["from_relay"], int(time.time())
+    header = signature(Secret("secret"), now, b"{}")
+
+    assert check(b"secret", header, b"{}")
+    assert not check(b"secret", header, b"{ }")
+    assert not check(b"other", header, b"{}")
+    assert not check(b"secret", header.replace(str(now), str(now + 1)), b"{}")
+    assert not check(b"secret", signature(Secret("secret"), now - 600, b"{}"), b"{}"), "too old"
+
+
+def test_numbers_that_json_does_not_have_are_null() -> None:
+    event = FeedSwitched(stream="a", previous="", feed="b", reason="x", measured=math.inf, threshold=math.nan)
+    document = json.loads(report("i", 0, [told(event)]), parse_constant=pytest.fail)
+
+    assert (document["events"][0]["measured"], document["events"][0]["threshold"]) == (None, None)
 
 
 # Asking, with a service that is a list of things to do.
@@ -487,6 +577,54 @@ def test_an_answer_in_between_starts_the_count_again() -> None:
     assert [type(ask(asking)) for _ in range(2 * FAULTS_TO_OPEN)].count(Allow) == 2
 
 
+def view(asking: Asker, *, app: str = "hls", peer: str = "192.0.2.1", stream: str = "townhall") -> type[Decision]:
+    return type(result_of(asking.decide(play_request(stream, app=app, peer=peer))))
+
+
+def test_who_watches_hls_goes_on_while_the_service_is_gone_and_nobody_else_begins() -> None:
+    clock, service = Clock(), Service(always=Reply(200, b'{"allow": true}'))
+    asking = asker(service, clock)
+    assert view(asking) is Allow
+    service.always = GONE
+    for _ in range(60):  # ten minutes, most of them with an open breaker
+        clock.advance(10)
+        assert view(asking) is Allow
+
+    assert view(asking, peer="192.0.2.2") is Deny
+    assert view(asking, stream="other") is Deny
+    assert view(asking, app="live") is Deny
+    clock.advance(WATCHING_S)
+    assert view(asking) is Deny, "gone for a minute, and new again"
+
+
+def test_a_viewer_whom_the_service_refuses_is_out_at_once() -> None:
+    clock, service = Clock(), Service([Reply(200, b'{"allow": true}'), NO], always=GONE)
+    asking = asker(service, clock)
+
+    assert [view(asking) for _ in range(2)] == [Allow, Deny]
+    clock.advance(REFUSED_S)
+    assert view(asking) is Deny
+
+
+def test_players_and_encoders_are_new_every_time() -> None:
+    service = Service([Reply(200, b'{"allow": true}'), YES], always=GONE)
+    asking = asker(service, Clock())
+
+    assert [view(asking, app="live"), type(ask(asking))] == [Allow, Allow]
+    assert [view(asking, app="live"), type(ask(asking))] == [Deny, Deny]
+
+
+def test_viewers_remembered_are_bounded() -> None:
+    watching = Watching()
+    for number in range(MAX_WATCHING + 1):
+        watching.seen(str(number).encode(), 0.0)
+
+    assert len(watching) == MAX_WATCHING
+    assert not watching.goes_on(b"0", 1.0)
+    assert watching.goes_on(b"1", WATCHING_S - STEP)
+    assert not watching.goes_on(b"1", WATCHING_S)
+
+
 def test_a_storm_of_faults_is_few_lines_and_none_holds_a_key_or_the_secret() -> None:
     clock, service = Clock(), Service(always=Reply(500, KEY.encode()))
     asking = asker(service, clock)
@@ -509,17 +647,29 @@ def test_a_storm_of_faults_is_few_lines_and_none_holds_a_key_or_the_secret() -> 
 # The plugin.
 
 
-def plugin_in(host: object) -> WebhookPlugin:
-    found = host.plugins[0].instance  # type: ignore[attr-defined]
-    assert isinstance(found, WebhookPlugin)
-    return found
-
-
 def test_what_it_is_not_asked_about_is_left_to_others() -> None:
     host = host_for(WebhookPlugin, name="webhook", config={"url": URL, "ask": ["play"]})
 
     assert result_of(host.authorize_publish(publish_request(KEY))) == Deny(reason="no plugin allowed it")
     assert result_of(host.authorize_play(play_request("a"))) == Deny(reason="the relay does not run", public=NOT_NOW)
+
+
+def test_the_service_is_asked_about_keys_that_streamkeys_leaves_to_it() -> None:
+    installed = {
+        "streamkeys": [plugin_from_class("streamkeys", StreamKeysPlugin)],
+        "webhook": [plugin_from_class("webhook", WebhookPlugin)],
+    }
+    keys = {"a": {"streamkeys": {"primary": "town-hall-primary-01"}}}
+    config = Config(plugins={"streamkeys": {"unknown": "ask-next"}, "webhook": {"url": URL}}, streams=keys)
+    host = PluginHost(config, clock=Clock(), installed=installed)
+    plugin, service = host.plugins[1].instance, Service(always=YES)
+    assert isinstance(plugin, WebhookPlugin)
+    plugin.asker._client, plugin.running = service, True
+
+    assert isinstance(result_of(host.authorize_publish(publish_request("town-hall-primary-01"))), Allow)
+    assert service.posted == []
+    assert result_of(host.authorize_publish(publish_request(KEY))) == ALLOWED
+    assert len(service.posted) == 1
 
 
 def test_its_numbers_are_shown() -> None:
