@@ -10,16 +10,14 @@ No timers: `tick` is called a few times a second with the running time that pass
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
-from relay.media.packets import Packet, TrackSet
-from relay.media.tracks import TrackTable
 from relay.stream.choice import best_of, may_leave, preferred, rank
 from relay.stream.clip import Clip
 from relay.stream.feeds import Feed, FeedState
 from relay.stream.fit import Compatibility, compatibility, parameter_sets, strays
 from relay.stream.hold import Hold, Mark, after_all_shown
 from relay.stream.judge import Fault, Level, Trigger
+from relay.stream.owners import Air
 from relay.stream.paths import Paths
 from relay.stream.policy import FailoverOptions, FlapLock
 from relay.stream.reports import Cause, HealthChanged, Held, Locked, Report, Switched
@@ -30,29 +28,6 @@ CLEAN_ENDS = frozenset({"unpublished"})
 SILENT_S = 3.0
 """A feed that is all there is may be silent so long before the slate takes its place: it comes back without a loss if
 the line was only slow, but behind the slate it needs a keyframe."""
-
-
-class Air(Protocol):
-    """What goes out: the stream as failover sees it."""
-
-    started: bool
-    tracks: TrackSet
-
-    def publish(self, packet: Packet) -> None:
-        """Send *packet* to everybody."""
-        ...
-
-    def adopt(self, table: TrackTable, cut: int, *, renew: bool = False) -> None:
-        """Describe the programme by *table* from stream time *cut* on; sinks learn what is new, or all to *renew*."""
-        ...
-
-    def recent(self) -> Iterable[Packet]:
-        """The newest packets, from a keyframe on."""
-        ...
-
-    def close(self, reason: str) -> None:
-        """End the programme."""
-        ...
 
 
 class Failover:

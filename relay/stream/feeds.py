@@ -14,40 +14,27 @@ turns them into rates when somebody asks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from enum import Enum
 
 from relay.media.packets import MediaKind, Packet, Role
 from relay.media.tracks import TrackTable
-from relay.stream.counters import MAX_STEP_MS, STILL_BYTES, FeedCounters
+from relay.stream.counters import STILL_BYTES
 from relay.stream.gop import lead_video
 from relay.stream.judge import Judge
-from relay.stream.owners import FeedOwner, Peers
+from relay.stream.owners import FeedOwner
+from relay.stream.place import FeedPlace, FeedState
 from relay.stream.policy import FailoverOptions
 from relay.stream.splice import Splice
 from relay.stream.standby import Arrived, StandbyRing
 from relay.stream.tracksets import only_adds
 
-AUDIO = MediaKind.AUDIO
+__all__ = ["Feed", "FeedState"]
+
 VIDEO = MediaKind.VIDEO
 FRAME = Role.FRAME
 
 
-class FeedState(Enum):
-    """Where a feed is in its life."""
-
-    STANDBY = "standby"
-    """Parsed and judged, not forwarded."""
-    ARMED = "armed"
-    """Goes live at its next keyframe."""
-    LIVE = "live"
-    """What subscribers see."""
-    MERGED = "merged"
-    """On air together with the live feed: of each frame, the first copy is taken."""
-    ENDED = "ended"
-
-
-class Feed(FeedCounters):
-    """One publisher of a stream; what it counts is in its base.
+class Feed(FeedPlace):
+    """One publisher of a stream; what it counts, and where it is, is in its bases.
 
     Attributes:
         name: ``primary``, ``backup``, ...
@@ -55,8 +42,6 @@ class Feed(FeedCounters):
         state: see `FeedState`; changed by the stream only.
         table: the feed's own tracks and headers.
         judge: whether it is fit to be seen.
-        offset: stream time minus the feed's own time, while it is on air.
-        peers: where it is compared with other feeds; None while there is nothing to compare.
     """
 
     def __init__(
@@ -75,20 +60,13 @@ class Feed(FeedCounters):
         self.priority = priority
         self.state = FeedState.STANDBY
         self.table = TrackTable()
-        self.offset = 0
-        self.peers: Peers | None = None
         self.judge = Judge(self, options)
         self._owner = owner
         self._publish = owner.publish
         self._settle_ms = settle_ms
         self._live = False
-        self._merging = False
         self._over = False
-        self._cut = 0
         self._ring = StandbyRing()
-        self._splice: Splice | None = None
-        self._aired: dict[MediaKind, int] = {}
-        self._aired_at = now
         self._take: Callable[[Packet, float], None] = self._stand
 
     def push(self, packet: Packet, now: float) -> None:
@@ -150,37 +128,7 @@ class Feed(FeedCounters):
         self._leave_air()
         self._take = _drop
 
-    # Where it is.
-
-    @property
-    def next_dts(self) -> int:
-        """Stream time at which another feed may cut in: one frame after the newest picture and the newest sound."""
-        if self._merging and self.peers is not None:
-            return self.peers.next_dts
-        return max(max(self._ends().values(), default=0) + self.offset, self._cut)
-
-    @property
-    def last_dts(self) -> int:
-        """Stream time of the newest frame, as far as this feed is or was live."""
-        if self._merging and self.peers is not None:
-            return self.peers.last_dts
-        return max(self._positions().values(), default=-1) + self.offset
-
-    @property
-    def content_at(self) -> float:
-        """When the newest content that subscribers have arrived here: the place where another feed goes on."""
-        if self._splice is not None:
-            return self._aired_at
-        ends = self._ends()
-        if not ends:
-            return self.opened_at
-        last_at = self.last_video_at if max(ends, key=lambda kind: ends[kind]) is VIDEO else self.last_audio_at
-        return self.opened_at if last_at is None else last_at
-
-    @property
-    def catching_up(self) -> bool:
-        """Whether it is on air behind its own time."""
-        return self._splice is not None
+    # On and off the air; called by the stream.
 
     @property
     def can_start(self) -> bool:
@@ -188,30 +136,9 @@ class Feed(FeedCounters):
         return bool(self._ring) and self._settled
 
     @property
-    def merging(self) -> bool:
-        """Whether its frames pass only when no other feed has brought them."""
-        return self._merging
-
-    @property
-    def on_air_until(self) -> dict[MediaKind, int]:
-        """Stream time of its newest frame of each kind."""
-        return {kind: at + self.offset for kind, at in self._positions().items()}
-
-    def _positions(self) -> dict[MediaKind, int]:
-        if self._splice is not None:
-            return self._aired
-        return {kind: at for kind, at in ((VIDEO, self._video), (AUDIO, self._audio)) if at >= 0}
-
-    def _ends(self) -> dict[MediaKind, int]:
-        steps = {VIDEO: self._video_step, AUDIO: self._audio_step}
-        return {kind: at + min(steps[kind], MAX_STEP_MS) for kind, at in self._positions().items()}
-
-    @property
     def _settled(self) -> bool:
         """Whether it may start without video: a video track was given the time to appear."""
         return self._ring.lead is not None or self.newest_ms - self._first >= self._settle_ms
-
-    # On and off the air; called by the stream.
 
     def arm(self) -> None:
         """Go on air as soon as there is a new place to start."""

@@ -1,10 +1,12 @@
-"""What a feed needs of the stream it belongs to, and of the place where it is compared with others. Protocols only."""
+"""What feeds and failover need of the stream they belong to, and of where feeds are compared. Protocols only."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
-from relay.media.packets import Packet
+from relay.media.packets import Packet, TrackSet
+from relay.media.tracks import TrackTable
 
 if TYPE_CHECKING:
     from relay.stream.feeds import Feed
@@ -23,6 +25,29 @@ class FeedOwner(Protocol):
 
     def feed_ended(self, feed: Feed, reason: str, now: float) -> None:
         """Forget *feed*."""
+        ...
+
+
+class Air(Protocol):
+    """What goes out: the stream as failover sees it."""
+
+    started: bool
+    tracks: TrackSet
+
+    def publish(self, packet: Packet) -> None:
+        """Send *packet* to everybody."""
+        ...
+
+    def adopt(self, table: TrackTable, cut: int, *, renew: bool = False) -> None:
+        """Describe the programme by *table* from stream time *cut* on; sinks learn what is new, or all to *renew*."""
+        ...
+
+    def recent(self) -> Iterable[Packet]:
+        """The newest packets, from a keyframe on."""
+        ...
+
+    def close(self, reason: str) -> None:
+        """End the programme."""
         ...
 
 
