@@ -43,6 +43,13 @@ class FaultyDisk(PosixDisk):
         self.fail: Callable[[str, int], BaseException | None] = lambda name, number: None
         self.most_at_once: int | None = None
         self.free: int | None = None
+        self.open_fds: set[int] = set()
+
+    def die(self) -> None:
+        """What the kernel does when a process is gone."""
+        for fd in self.open_fds:
+            os.close(fd)
+        self.open_fds.clear()
 
     def sync_data(self, fd: int) -> None:
         """Wait for no disk: no test here survives a loss of power."""
@@ -61,13 +68,21 @@ class FaultyDisk(PosixDisk):
             self.counts[name] += 1
             self.total += 1
             error = self.fail(name, self.total)
+            if name == "close" and not isinstance(error, Crash):
+                self.open_fds.discard(*arguments)
+                found(*arguments)  # Linux closes, whatever it says
             if error is not None:
                 raise error
+            if name == "close":
+                return None
             if name == "write" and self.most_at_once is not None:
                 return found(arguments[0], bytes(arguments[1][: self.most_at_once]))
             if name == "room" and self.free is not None:
                 return self.free, 100_000_000_000
-            return found(*arguments)
+            result = found(*arguments)
+            if name in ("create", "open", "open_root", "open_folder"):
+                self.open_fds.add(result)
+            return result
 
         return call
 

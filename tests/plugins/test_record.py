@@ -234,8 +234,7 @@ def test_a_stream_that_returns_after_a_restart_continues_its_recording(rig: Make
     recorder = made.open()
     made.play(recorder, 3)
     if died:
-        (file,) = made.archive._files
-        os.close(file.fd)
+        made.disk.die()
     else:
         made.close(recorder)
     again = after_a_restart(rig, made, 20, resume_s=30)

@@ -126,7 +126,7 @@ def test_dying_at_any_call_leaves_whole_files_after_the_next_start(rig: Make, tm
             sent = scenario(made)
         except Crash:
             sent = []
-        close_all(made)
+        made.disk.die()
         again = rig(directory=directory)
         again.wait(2)
 
@@ -141,7 +141,7 @@ def test_dying_while_mending_is_safe(rig: Make, tmp_path: Path) -> None:
         made = rig(directory=tmp_path / name)
         made.play(made.open(), 2)
         (torn,) = made.torn()
-        close_all(made)
+        made.disk.die()
         data = torn.read_bytes()
         torn.write_bytes(data[: len(data) - 100])
         return made.directory
@@ -159,7 +159,7 @@ def test_dying_while_mending_is_safe(rig: Make, tmp_path: Path) -> None:
         made.disk.fail = lambda _, count, at=at: Crash() if count == at else None
         with pytest.raises(Crash):
             recover_all(made.archive)
-        close_all(made)
+        made.disk.die()
         again = rig(directory=directory)
         recover_all(again.archive)
 
@@ -173,7 +173,7 @@ def test_a_file_cut_off_anywhere_is_mended(rig: Make, tmp_path: Path, form: str)
     made.play(made.open(), 2)
     (torn,) = made.torn()
     data = torn.read_bytes()
-    close_all(made)
+    made.disk.die()
     rng = random.Random(form)
     for number in range(200 if LONG else 25):
         cut = rng.randrange(len(data))
@@ -201,12 +201,3 @@ def test_a_file_that_is_being_written_is_left_alone_by_another_relay(rig: Make) 
     made.close(recorder)
 
     assert made.bodies() == [packet.body for packet in sent]
-
-
-def close_all(made: Rig) -> None:
-    """What the kernel does when a process is gone."""
-    for file in made.archive._files:
-        for fd in (file.fd, file.folder):
-            if fd >= 0:
-                os.close(fd)
-    made.archive._files.clear()
