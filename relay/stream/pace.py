@@ -3,6 +3,11 @@
 The rule it guards (reliability.md P14): it is never given a burst of old media. Two seconds of it may leave at once,
 the group of pictures that platforms ask for; the rest leaves a tenth faster than it is shown, so that nothing is lost
 and four seconds are caught up in twenty. Whoever is not behind never notices.
+
+Why not exactly as fast as it is shown: a backlog would stay for the rest of the show, with a framing of its own for a
+destination that has long been well, and an encoder whose clock is a little fast would fill the queue until a group of
+pictures is dropped. Leaving out up to the newest keyframe instead would lose seconds that nothing forbids to send. A
+tenth more is less than an encoder's rate varies by itself.
 """
 
 from __future__ import annotations
