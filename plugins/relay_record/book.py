@@ -152,7 +152,7 @@ class RecordingBook:
         recorders = [*self._live.values(), *self._ending]
         self._queue_free = DISK_QUEUE_BYTES - sum(recorder.queued for recorder in recorders)
         for recorder in recorders:
-            recorder.tick(now)
+            self._let_work(recorder, now)
             if recorder.closed:
                 self._retire(recorder)
         for outcome in self.archive.outcomes():
@@ -160,6 +160,14 @@ class RecordingBook:
         if now >= self._next_pass:
             self._next_pass = now + PASS_S - TICK_S / 2  # the tick before, not the one after
             self._pass(now)
+
+    def _let_work(self, recorder: Recorder, now: float) -> None:
+        """What goes wrong with one recording is an error of ours; the others go on."""
+        try:
+            recorder.tick(now)
+        except Exception:
+            self._context.log.failure("recording of {stream} failed", Failure(), stream=recorder.stream)
+            recorder.give_up(now)
 
     def _pass(self, now: float) -> None:
         self.archive.pass_over(now)
@@ -221,7 +229,6 @@ class RecordingBook:
         totals = self._totals.setdefault(outcome.stream, Totals())
         log, stream, file = self._context.log, outcome.stream, outcome.file
         if outcome.what == "finished":
-            totals.written += outcome.size
             totals.files += 1
             self._finished(outcome)
         elif outcome.what == "recovered":
@@ -239,7 +246,6 @@ class RecordingBook:
         elif outcome.what == "deleted":
             log.info("recording of {stream}: {file} was deleted, as the options say", stream=stream, file=file)
         else:
-            totals.written += outcome.size
             totals.failures += 1
             self._torn = self._suspect = True
             self._next_chores = self._context.clock.seconds() + MEND_S
@@ -333,12 +339,22 @@ class RecordingBook:
         """What is known of a stream's recording."""
         recorder = self._live.get(stream)
         totals = self._totals.get(stream, Totals())
+        enabled = self._wishes.get(stream, self._of(stream).enabled)
+        plan = RecordingPlan(
+            state="waiting" if enabled else "off",
+            enabled=enabled,
+            bytes_written=totals.written,
+            files=totals.files,
+            failures=totals.failures,
+            dropped_packets=totals.dropped_packets,
+            dropped_gops=totals.dropped_gops,
+        )
         if recorder is None:
-            enabled = self._wishes.get(stream, self._of(stream).enabled)
-            return RecordingPlan(state="waiting" if enabled else "off", enabled=enabled, files=totals.files)
+            return plan
         part = recorder.part
         file = None if part is None else part.file
-        return RecordingPlan(
+        return replace(
+            plan,
             state=recorder.state.value,
             enabled=recorder.on,
             reason=recorder.reason,
@@ -346,12 +362,7 @@ class RecordingBook:
             file="" if file is None else file.name,
             format=recorder.options.format,
             duration_ms=0 if part is None else part.duration_ms,
-            bytes_written=totals.written + (0 if file is None else file.size),
             queue_bytes=recorder.queued,
-            files=totals.files,
-            failures=totals.failures,
-            dropped_packets=totals.dropped_packets,
-            dropped_gops=totals.dropped_gops,
         )
 
     def begin(self, stream: str) -> None:

@@ -29,6 +29,7 @@ class Part:
         first_dts: stream time of the packet it began with.
         file: what the disk knows of it.
         dropped: packets that it should hold and does not.
+        counted: bytes on the disk that its stream's total knows of.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Part:
         self.tracks = tracks
         self.first_dts = packet.dts
         self.dropped = 0
+        self.counted = 0
         self.format = format_for(recording.format, tracks)
         self.file = PartFile(recording, SUFFIXES[self.format], wall, pending)
         self._archive = archive

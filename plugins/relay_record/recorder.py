@@ -6,6 +6,7 @@ disk cannot take is left out from one keyframe to another, counted, and nobody b
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -206,9 +207,23 @@ class Recorder:
         for one in tuple(self.closing):
             if one.file.finished:
                 self.closing.remove(one)
+            self._count(one)
+        if self.part is not None:
+            self._count(self.part)
         if self.closed and not self.closing and self._done is not None:
             done, self._done = self._done, None
             done.callback(None)
+
+    def give_up(self, now: float) -> None:
+        """Something went wrong that must not: the file is given up, and another one tried."""
+        if self.part is not None:
+            self._fail(self.part, OSError(errno.ECANCELED, "an error of the relay; see the log"), now)
+
+    def _count(self, part: Part) -> None:
+        """Add to the total what has been written since the last look: it only grows, whatever becomes of the file."""
+        size = part.file.size
+        self.totals.written += size - part.counted
+        part.counted = size
 
     # Where files begin.
 

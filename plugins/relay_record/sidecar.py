@@ -65,7 +65,10 @@ class Sidecars:
             return {}
         finally:
             self.disk.close(fd)
-        return document if isinstance(document, dict) and isinstance(document.get("parts"), list) else {}
+        if not isinstance(document, dict) or not isinstance(document.get("parts"), list):
+            return {}
+        document["parts"] = [part for part in document["parts"] if isinstance(part, dict)]
+        return document
 
     def change(self, stem: str, at: int, change: Callable[[Document], None]) -> None:
         """Read, change and write a sidecar. Raises OSError."""
@@ -101,7 +104,7 @@ def find_part(document: Document, name: str) -> Document:
     """Return what a sidecar says of a file, made when it says nothing."""
     parts: list[Document] = document["parts"]
     for part in parts:
-        if isinstance(part, dict) and part.get("file") == name:
+        if part.get("file") == name:
             return part
     parts.append({"file": name})
     return parts[-1]

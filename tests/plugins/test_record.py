@@ -29,10 +29,12 @@ from relay.testing import (
     aac_header,
     avc_frame,
     hevc_header,
+    packets,
     result_of,
     track_set,
 )
 from relay_record import RecordPlugin
+from relay_record.book import TICK_S
 from relay_record.recorder import QUEUE_BYTES, State
 from tests.plugins.recordrig import Rig, frames, rig
 
@@ -409,6 +411,50 @@ def test_a_disk_that_hangs_costs_bounded_memory_and_whole_gops(rig: Make) -> Non
     kept = frames(path)
     at = kept.index(rest[0].body)
     assert kept[at][0] == 0x17
+
+
+def test_an_error_of_ours_in_one_recording_leaves_the_others_alone(rig: Make) -> None:
+    place = rig()
+    broken, well = place.open("broken"), place.open("well")
+
+    def flush() -> None:
+        raise ZeroDivisionError
+
+    for packet in packets(2.0):
+        broken.write(packet)
+        well.write(packet)
+    assert broken.part is not None
+    broken.part.flush = flush  # type: ignore[method-assign]
+    place.wait(1.0)
+    place.play(broken, 4.0, start=2000)
+    place.close(well)
+
+    assert len(place.files("well")) == 1
+    assert [event.stream for event in place.events if isinstance(event, RecordingFailed)] == ["broken"]
+    assert broken.state.value == "recording"
+
+
+def test_what_was_written_only_grows_and_stays_known_when_the_stream_is_over(rig: Make) -> None:
+    place = rig(segment_s=1)
+    seen = [0]
+    recorder = place.open()
+    for part in range(4):
+        place.hung = True  # the disk is slow to finish files
+        place.play(recorder, 1.0, start=part * 1000)
+        seen.append(place.book.recording("town").bytes_written)
+        place.hung = False
+        for worker in place.archive.workers:
+            worker.run_waiting()
+            seen.append(place.book.recording("town").bytes_written)
+        place.clock.advance(TICK_S)
+        seen.append(place.book.recording("town").bytes_written)
+    place.close(recorder)
+    place.wait(1.0)
+    plan = place.book.recording("town")
+
+    assert seen == sorted(seen)
+    assert plan.bytes_written == sum(path.stat().st_size for path in place.files())
+    assert (plan.state, plan.files) == ("waiting", 4)
 
 
 def test_a_reserve_of_the_disk_is_left_free(rig: Make) -> None:

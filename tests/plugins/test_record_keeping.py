@@ -73,6 +73,21 @@ def test_the_oldest_files_go_while_all_are_too_large(rig: Make) -> None:
     assert [part["state"] for part in document["parts"]] == ["deleted", "deleted", "finished", "finished"]
 
 
+def test_a_sidecar_that_somebody_broke_keeps_nothing_from_being_deleted(rig: Make) -> None:
+    made = rig(keep_days=3, resume_s=300)
+    old, young = recorded(made, 2)
+    (sidecar,) = old.parent.glob("*.json")
+    document = json.loads(sidecar.read_text())
+    document["parts"].insert(0, None)
+    sidecar.write_text(json.dumps(document))
+    age(made, old, 4)
+    made.wait(61)
+
+    assert not old.exists()
+    assert young.exists()
+    assert [part["state"] for part in json.loads(sidecar.read_text())["parts"]] == ["deleted", "finished"]
+
+
 def test_without_an_option_nothing_is_deleted(rig: Make) -> None:
     made = rig()
     (path,) = recorded(made, 1)
