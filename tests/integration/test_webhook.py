@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.harness import Relay, free_port, player, publisher, relay, wait_for
+from tests.integration.harness import LONG, Relay, free_port, player, publisher, relay, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -84,6 +84,14 @@ def bytes_in(running: Relay) -> int:
     return sum(feed["bytes_in"] for feed in feeds)
 
 
+def watch(running: Relay, seconds: float) -> None:
+    """Ask for the playlist as a viewer of HLS does."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        assert running.text("/hls/townhall/index.m3u8").startswith("#EXTM3U")
+        time.sleep(0.5)
+
+
 def test_a_service_decides_and_a_dead_one_harms_no_stream(tmp_path: Path, small: Path) -> None:
     service, frames = Service(), tmp_path / "frames"
     extra = f"""[plugins.webhook]
@@ -91,7 +99,7 @@ def test_a_service_decides_and_a_dead_one_harms_no_stream(tmp_path: Path, small:
         secret = "{SECRET}"
         events = ["StreamStarted", "FeedStarted", "FeedEnded", "PublishRefused"]
     """
-    with relay(tmp_path, extra=extra, plugins=("restream",)) as running, ExitStack() as programs:
+    with relay(tmp_path, extra=extra, plugins=("hls",)) as running, ExitStack() as programs:
         with service.running():
             refused = programs.enter_context(publisher(running.publish_url(WRONG), small))
             assert refused.wait(20) != 0
@@ -99,11 +107,15 @@ def test_a_service_decides_and_a_dead_one_harms_no_stream(tmp_path: Path, small:
             encoder = programs.enter_context(publisher(running.publish_url(KEY), small, before=("-stream_loop", "-1")))
             watching = programs.enter_context(player(running.play_url("townhall"), frames))
             wait_for(lambda: frames.exists() and frames.stat().st_size > 2_000, "the picture", 20)
+            if LONG:
+                watch(running, 1)
             wait_for(lambda: service.events() == ["PublishRefused", "FeedStarted", "StreamStarted"], "events")
 
         late = programs.enter_context(publisher(running.publish_url(LATE), small))
         assert late.wait(20) != 0
         running.wait_log("the fault", lambda line: "did not decide: connection refused" in str(line))
+        if LONG:  # a viewer is asked about again after ten seconds
+            watch(running, 15)
         seen, received = frames.stat().st_size, bytes_in(running)
         wait_for(lambda: frames.stat().st_size > seen + 4_000, "more pictures while the service is dead")
         assert bytes_in(running) > received

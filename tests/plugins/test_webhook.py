@@ -807,14 +807,16 @@ def test_a_thousand_events_wait_and_the_oldest_is_dropped(extra: int, dropped: i
     assert json.loads(service.posted[0])["dropped"] == dropped
 
 
-def test_what_is_on_its_way_is_not_dropped() -> None:
+@pytest.mark.parametrize("taken", [True, False])
+def test_what_is_on_its_way_is_not_dropped(taken: bool) -> None:
     clock, service = Clock(), Service()
     telling = teller(service, clock)
     for number in range(MAX_QUEUE + 2):
         telling.take(started(number))
     service.always = OK
-    service.waiting[0].callback(OK)
-    clock.pump([0.0] * 30)
+    service.waiting[0].callback(OK if taken else Reply(503, b""))
+    service.posted[: not taken] = []
+    clock.pump([0.0, 1.0] * 30)
 
     assert [event["stream"] for event in service.told][:2] == ["s0", "s3"]
     assert (telling.delivered, telling.dropped) == (MAX_QUEUE, 2)
@@ -863,8 +865,8 @@ def test_a_failure_nobody_thought_of_is_tried_again_too() -> None:
 def test_what_is_queued_at_the_end_is_tried_once_more() -> None:
     clock, service = Clock(), Service(always=GONE)
     telling = teller(service, clock)
-    for number in range(3):
-        telling.take(started(number))
+    for event in (started(1), started(2), FailoverLocked(stream="a", feed="b", seconds=60.0)):
+        telling.take(event)
     service.always = OK
     service.posted.clear()
     result_of(telling.stop())
