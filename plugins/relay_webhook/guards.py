@@ -128,10 +128,10 @@ class Notice:
         self._count = 0
         self._unsaid = 0
 
-    def fault(self, reason: str, now: float) -> None:
-        """Something failed."""
-        self._count += 1
-        self._unsaid += 1
+    def fault(self, reason: str, now: float, count: int = 1) -> None:
+        """Something failed, *count* times."""
+        self._count += count
+        self._unsaid += count
         if self._said_at is None or now - self._said_at >= AGAIN_S:
             self._said_at = now
             self._bad(reason, self._unsaid)

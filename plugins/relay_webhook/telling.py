@@ -105,7 +105,7 @@ class Teller:
 
     def _lost(self, count: int, why: str) -> None:
         self.dropped += count
-        self._losses.fault(why, self._clock.seconds())
+        self._losses.fault(why, self._clock.seconds(), count)
 
     def _watch_flapping(self) -> None:
         due = self.flapping.next_due()

@@ -832,6 +832,28 @@ def test_events_that_the_service_will_never_take_do_not_stand_in_the_way() -> No
     assert (telling.dropped, telling.delivered, telling.queued) == (1, 1, 0)
 
 
+def test_losses_are_said_with_their_number_once_a_minute() -> None:
+    clock, service = Clock(), Service()
+    telling = teller(service, clock)
+    for number in range(3):
+        telling.take(started(number))
+    with capturedLogs() as events:
+        service.always = Reply(400, b"")
+        service.waiting[0].callback(OK)
+        clock.advance(0)
+        for number in range(MAX_QUEUE):
+            telling.take(started(number))
+            clock.advance(0.07)
+    said = [formatEvent(event) or "" for event in events]
+    lost = [line for line in said if "were dropped" in line]
+
+    why = "events for https://control.example were dropped: the service does not want them: HTTP status 400"
+    assert lost[0] == f"2 {why}"
+    assert [line.partition(" ")[2] for line in lost[1:]] == [why]
+    assert int(lost[1].partition(" ")[0]) == pytest.approx(60 / 0.07, abs=3)
+    assert telling.dropped == MAX_QUEUE + 2
+
+
 def test_a_delivery_that_hangs_is_given_up() -> None:
     clock, service = Clock(), Service()
     telling = teller(service, clock)
