@@ -29,9 +29,6 @@ MAX_FILL = 900_000
 _GROUP = 8
 """AAC frames in one PES packet: 170 ms share one head, as is usual."""
 
-_Item = tuple[int, int, int, bool, bytes]
-"""dts and pts in ticks of 90 kHz, number of the track, random access, payload."""
-
 
 class _Way:
     """One track on its way into packets."""
@@ -51,6 +48,10 @@ class _Way:
         decode = max(self.last + 1, min(dts - self.shift, dts + cts))
         self.last = decode
         return decode, max(decode, dts + cts)
+
+
+_Item = tuple[int, int, _Way, bool, Sequence[bytes | memoryview]]
+"""dts and pts in ticks of 90 kHz, track, random access, payload in pieces."""
 
 
 class TsMuxer(SegmentMuxer):
@@ -102,16 +103,15 @@ class TsMuxer(SegmentMuxer):
         now = items[0][0]
         self._write_tables(now if self._pcr < 0 else min(now, self._pcr), out)
         fresh = True
-        for dts, pts, number, random_access, payload in items:
-            way = self._ways[number]
+        for dts, pts, way, random_access, pieces in items:
             mine = way.pid is self._clock
             self._pass_time(dts, out, owed=fresh and not mine)
             pcr = None
             if mine and (dts > self._pcr or fresh):
                 pcr, self._pcr = dts - DELAY, dts
             fresh = False
-            head = pes_header(way.form.stream_id, len(payload), pts, dts)
-            way.pid.packets(head + payload, adaptation(pcr=pcr, random_access=random_access), out)
+            head = pes_header(way.form.stream_id, sum(map(len, pieces)), pts, dts)
+            way.pid.packets(b"".join((head, *pieces)), adaptation(pcr=pcr, random_access=random_access), out)
         return b"".join(out)
 
     def _write_tables(self, now: int, out: list[bytes]) -> None:
@@ -137,11 +137,11 @@ class TsMuxer(SegmentMuxer):
 
 def _pictures(run: Run, way: _Way) -> list[_Item]:
     """One PES packet for each picture."""
-    items = []
+    items: list[_Item] = []
     clock = run.start + OFFSET
     for sample, duration in zip(run.samples, run.durations, strict=True):
         dts, pts = way.order(clock, run.lane.offset(sample))
-        items.append((dts, pts, run.lane.number, sample[2], b"".join(way.form.write(sample))))
+        items.append((dts, pts, way, sample[2], way.form.write(sample)))
         clock += duration
     return items
 
@@ -150,7 +150,7 @@ def _sounds(run: Run, way: _Way) -> list[_Item]:
     """Some frames to a PES packet: only the first has a timestamp, so a hole in time begins a new one."""
     items: list[_Item] = []
     pieces: list[bytes | memoryview] = []
-    scale, write, number = run.lane.scale, way.form.write, run.lane.number
+    scale, write = run.lane.scale, way.form.write
     clock = begin = run.start
     count = 0
     size = 0
@@ -162,13 +162,13 @@ def _sounds(run: Run, way: _Way) -> list[_Item]:
         count += 1
         clock += duration
         if count >= _GROUP or duration != sample[4] or size > 4_000:
-            items.append(_sound(begin, scale, number, pieces))
+            items.append(_sound(begin, scale, way, pieces))
             pieces, count, size = [], 0, 0
     if pieces:
-        items.append(_sound(begin, scale, number, pieces))
+        items.append(_sound(begin, scale, way, pieces))
     return items
 
 
-def _sound(begin: int, scale: int, number: int, pieces: list[bytes | memoryview]) -> _Item:
+def _sound(begin: int, scale: int, way: _Way, pieces: Sequence[bytes | memoryview]) -> _Item:
     dts = begin * 90_000 // scale + OFFSET
-    return dts, dts, number, False, b"".join(pieces)
+    return dts, dts, way, False, pieces

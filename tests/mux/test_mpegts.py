@@ -25,7 +25,7 @@ def test_tables_have_the_known_bytes() -> None:
     assert tspackets.pmt(0x100, streams).hex() == "02b0170001c10000e100f0001be100f0000fe101f0002f44b99b"
 
 
-@pytest.mark.parametrize("size", [*range(1, 400), 5_000])
+@pytest.mark.parametrize("size", [*range(1, 400), 5_000, 128 * 184, 128 * 184 + 300, 3 * 128 * 184 + 1])
 def test_a_pes_packet_of_any_size_comes_back_whole(size: int) -> None:
     pid, payload = tspackets.Pid(VIDEO_PID), bytes(n & 0xFF for n in range(size))
     for field in (b"", tspackets.adaptation(pcr=5, random_access=True)):
