@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from twisted.logger import Logger
+from collections.abc import Mapping
+from dataclasses import fields
+
+from twisted.logger import Logger, LogLevel
 
 from relay.events import Event, FailoverLocked, FeedHealthChanged, FeedMerged, FeedSwitched, SlatePrepared, StreamHeld
 from relay.stream.judge import Fault, Level
 from relay.stream.reports import HealthChanged, Held, Locked, MergeChanged, Report, SlateMade, Switched
+
+_NO_FAULT = Fault("", Level.GOOD, 0.0, 0.0, "")
 
 
 def event_of(stream: str, report: Report) -> Event:
@@ -15,15 +20,15 @@ def event_of(stream: str, report: Report) -> Event:
         case Switched():
             return _switched(stream, report)
         case HealthChanged():
-            fault = report.fault
+            fault = report.fault or _NO_FAULT
             return FeedHealthChanged(
                 stream=stream,
                 feed=report.feed,
                 health=report.level.name.lower(),
-                trigger="" if fault is None else fault.trigger,
-                measured=0.0 if fault is None else fault.measured,
-                threshold=0.0 if fault is None else fault.threshold,
-                unit="" if fault is None else fault.unit,
+                trigger=fault.trigger,
+                measured=fault.measured,
+                threshold=fault.threshold,
+                unit=fault.unit,
             )
         case Held():
             return StreamHeld(stream=stream, reason=report.reason, hold_s=report.hold_s, slate=report.slate)
@@ -36,16 +41,16 @@ def event_of(stream: str, report: Report) -> Event:
 
 
 def _switched(stream: str, report: Switched) -> FeedSwitched:
-    fault = report.fault
+    fault = report.fault or _NO_FAULT
     return FeedSwitched(
         stream=stream,
         previous=report.previous,
         feed=report.feed,
         reason=report.reason,
-        trigger="" if fault is None else fault.trigger,
-        measured=0.0 if fault is None else fault.measured,
-        threshold=0.0 if fault is None else fault.threshold,
-        unit="" if fault is None else fault.unit,
+        trigger=fault.trigger,
+        measured=fault.measured,
+        threshold=fault.threshold,
+        unit=fault.unit,
         how=report.how,
         cut_from_ms=report.cut_from_ms,
         cut_ms=report.cut_ms,
@@ -56,74 +61,58 @@ def _switched(stream: str, report: Switched) -> FeedSwitched:
     )
 
 
+_LINES: Mapping[type[object], str] = {
+    Switched: (
+        "stream {stream} switched from feed {previous} to {feed} ({how}): {reason}{numbers}; "
+        "cut at {cut_ms} ms, gap {gap_ms} ms, {replayed_ms} ms shown again, "
+        "{missed_ms} ms missed, parameters {fit}"
+    ),
+    HealthChanged: "feed {feed} of stream {stream} is {health}: {trigger}{numbers}",
+    Held: "stream {stream} has no feed ({reason}): subscribers are kept for {hold_s:g} s{shown}",
+    Locked: "stream {stream} switched too often: feed {feed} stays on air for {seconds:g} s unless it dies",
+    MergeChanged: "feed {feed} of stream {stream} is {what}: {reason}",
+    SlateMade: "the slate of stream {stream} is ready: {seconds:.1f} s, {nbytes} bytes",
+}
+_WELL_AGAIN = "feed {feed} of stream {stream} is well again"
+_NO_SLATE = "the slate of stream {stream} cannot be used, the last picture will be shown: {problem}"
+
+
 def log_report(log: Logger, stream: str, report: Report) -> None:
     """Write one line; what somebody should look at is a warning."""
+    level, line = _line(report)
+    known = {one.name: getattr(report, one.name) for one in fields(report) if one.name not in ("fault", "level")}
+    log.emit(level, line, stream=stream, **known, **_in_words(report))
+
+
+def _line(report: Report) -> tuple[LogLevel, str]:
+    line = _LINES[type(report)]
     match report:
-        case Switched():
-            log.info(
-                "stream {stream} switched from feed {previous} to {feed} ({how}): {reason}{numbers}; "
-                "cut at {cut_ms} ms, gap {gap_ms} ms, {replayed_ms} ms shown again, "
-                "{missed_ms} ms missed, parameters {fit}",
-                stream=stream,
-                previous=report.previous,
-                feed=report.feed,
-                how=report.how,
-                reason=report.reason,
-                numbers=_numbers(report.fault),
-                cut_ms=report.cut_ms,
-                gap_ms=report.gap_ms,
-                replayed_ms=report.replayed_ms,
-                missed_ms=report.missed_ms,
-                fit=report.fit,
-            )
         case HealthChanged(level=Level.GOOD):
-            log.info("feed {feed} of stream {stream} is well again", feed=report.feed, stream=stream)
-        case HealthChanged():
-            log_line = log.warn if report.level > Level.SUSPECT else log.info  # a slide that is shown looks frozen
-            log_line(
-                "feed {feed} of stream {stream} is {health}: {trigger}{numbers}",
-                feed=report.feed,
-                stream=stream,
-                health=report.level.name.lower(),
-                trigger="" if report.fault is None else report.fault.trigger,
-                numbers=_numbers(report.fault),
-            )
-        case Held():
-            log.warn(
-                "stream {stream} has no feed ({reason}): subscribers are kept for {hold_s:g} s{shown}",
-                stream=stream,
-                reason=report.reason,
-                hold_s=report.hold_s,
-                shown=" with the last picture" if report.slate else "",
-            )
-        case Locked():
-            log.warn(
-                "stream {stream} switched too often: feed {feed} stays on air for {seconds:g} s unless it dies",
-                stream=stream,
-                feed=report.feed,
-                seconds=report.seconds,
-            )
-        case MergeChanged():
-            log.info(
-                "feed {feed} of stream {stream} is {what}: {reason}",
-                feed=report.feed,
-                stream=stream,
-                what="merged with the live one" if report.merged else "not merged any more",
-                reason=report.reason,
-            )
-        case SlateMade(problem=""):
-            log.info(
-                "the slate of stream {stream} is ready: {seconds:.1f} s, {nbytes} bytes",
-                stream=stream,
-                seconds=report.seconds,
-                nbytes=report.nbytes,
-            )
-        case SlateMade():
-            log.warn(
-                "the slate of stream {stream} cannot be used, the last picture will be shown: {problem}",
-                stream=stream,
-                problem=report.problem,
-            )
+            return LogLevel.info, _WELL_AGAIN
+        case HealthChanged(level=Level.SUSPECT):
+            return LogLevel.info, line  # a slide that is shown looks frozen
+        case SlateMade(problem=problem) if problem:
+            return LogLevel.warn, _NO_SLATE
+        case HealthChanged() | Held() | Locked():
+            return LogLevel.warn, line
+        case _:
+            return LogLevel.info, line
+
+
+def _in_words(report: Report) -> Mapping[str, object]:
+    """Return what a line says otherwise than the report."""
+    match report:
+        case Switched(fault=fault):
+            return {"numbers": _numbers(fault)}
+        case HealthChanged(level=level, fault=fault):
+            trigger = (fault or _NO_FAULT).trigger
+            return {"health": level.name.lower(), "trigger": trigger, "numbers": _numbers(fault)}
+        case Held(slate=slate):
+            return {"shown": " with the last picture" if slate else ""}
+        case MergeChanged(merged=merged):
+            return {"what": "merged with the live one" if merged else "not merged any more"}
+        case _:
+            return {}
 
 
 def _numbers(fault: Fault | None) -> str:

@@ -12,7 +12,7 @@ from relay.net.reporting import event_of, log_report
 from relay.stream.judge import Fault, Level
 from relay.stream.policy import FailoverOptions
 from relay.stream.registry import Registry
-from relay.stream.reports import HealthChanged, Held, Locked, MergeChanged, Report, Switched
+from relay.stream.reports import HealthChanged, Held, Locked, MergeChanged, Report, SlateMade, Switched
 from tests.stream.media import RecordingSink, audio, audio_header, video, video_header
 
 
@@ -90,6 +90,7 @@ REPORTS: list[Report] = [
     Locked(feed="backup", seconds=60),
     MergeChanged(feed="backup", merged=True, reason="equal-frames"),
 ]
+SLATES: list[Report] = [SlateMade(nbytes=1000, seconds=2.0), SlateMade(problem="no such codec")]
 
 
 @pytest.mark.parametrize("report", REPORTS, ids=lambda report: type(report).__name__)
@@ -107,3 +108,12 @@ def test_every_report_is_an_event_with_its_numbers_and_one_line(report: Report) 
     (line,) = lines
     assert "show" in line
     assert "{" not in line
+
+
+def test_what_somebody_should_look_at_is_a_warning() -> None:
+    doubtful = HealthChanged(feed="primary", level=Level.SUSPECT, fault=FAULT)
+    levels: list[str] = []
+    for report in (*REPORTS, *SLATES, doubtful):
+        log_report(Logger(observer=lambda line: levels.append(line["log_level"].name)), "show", report)  # type: ignore[arg-type]
+
+    assert levels == ["info", "warn", "info", "warn", "warn", "info", "info", "warn", "info"]
