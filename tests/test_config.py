@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from relay.config import BUILT_IN, Config, Http, Limits, Listen, open_source, parse
+from relay.config import BUILT_IN, Config, Http, Listen, open_source, parse
 from relay.config_file import MAX_FILE_BYTES, ConfigFileError, Source, read_source
+from relay.config_limits import Limits
 from relay.errors import ConfigError
 from relay.rtmp.limits import AFTER_AUTH, BEFORE_AUTH
 from relay.secretref import SecretRef, find_secrets

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from relay.config import Config, Http, Limits, Listen, Log, Play, Rtmp
+from relay.config import Config, Http, Listen, Log, Play, Rtmp
 from relay.config_file import ConfigModel
+from relay.config_limits import Limits
 from relay.pluginfind import import_plugin, installed_plugins
 from relay.plugintables import LoadedConfig, load_config
 

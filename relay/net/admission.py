@@ -10,7 +10,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Literal
 
-from relay.config import Limits
+from relay.config_limits import Limits
 
 Role = Literal["publisher", "player"]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from relay.config import Limits
+from relay.config_limits import Limits
 from relay.decisions import Decision, PlayRequest, PublishRequest
 from relay.events import Event
 from relay.log import RateLimited

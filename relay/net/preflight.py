@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectionRefusedError
@@ -24,17 +23,17 @@ from relay.errors import DestinationError
 from relay.log import clean_line
 from relay.media.snow import Snow
 from relay.net.addresses import resolve
+from relay.net.checklink import CheckFactory, CheckLink
 from relay.net.checkplan import CheckPlan, Report
 from relay.net.endpoints import endpoint_for
-from relay.net.failures import classify, wrong_name
+from relay.net.failures import classify
 from relay.net.flusher import Flusher
 from relay.net.lanes import Lanes
 from relay.net.pushlink import PushLink
 from relay.net.upload import Upload
-from relay.net.verdicts import CERTIFICATES, PROTOCOLS, VERDICTS, refusal, sentences
+from relay.net.verdicts import VERDICTS, refusal, sentences
 from relay.net.watch import MAX_TICK_S, TICK_S
 from relay.net.way import Way
-from relay.rtmp.client import ClientConnection
 from relay.rtmp.events import ConnectRejected, ReconnectRequested
 from relay.secret import Redactor, Secret, redact_urls
 from relay.stream.outbox import MIB, Outbox
@@ -46,7 +45,6 @@ ENOUGH = 0.95
 NOTHING = 0.05
 """Below this share it is no slow line but a destination that stopped reading."""
 NOISE_BYTES = 256 * 1024
-_NO_TLS = ("wrong version number", "http request", "packet length too long", "record layer failure")
 OTHER_PORT = 443
 OTHER_S = 3.0
 MAX_SAID = 200
@@ -63,37 +61,6 @@ class _End(Exception):  # noqa: N818 - it is no error
         super().__init__(code)
         self.code = code
         self.said = said
-
-
-class CheckLink(PushLink):
-    """A push link that tells how far it got, and why TLS failed."""
-
-    def __init__(self, owner: Preflight, rtmp: ClientConnection, outbox: Outbox, lanes: Lanes, **options: Any) -> None:
-        super().__init__(owner, rtmp, outbox, lanes, **options)
-        self._check = owner
-        self.reason: Failure | None = None
-
-    def connectionMade(self) -> None:
-        self._check.connected(self)
-        super().connectionMade()
-
-    def connectionLost(self, reason: Failure = Failure(Exception())) -> None:  # noqa: B008 - Twisted's signature
-        self.reason = reason
-        super().connectionLost(reason)
-
-    def _enter(self, phase: str) -> None:
-        super()._enter(phase)
-        self._check.entered(self, phase)
-
-
-class _LinkFactory(Factory):
-    noisy = False
-
-    def __init__(self, link: CheckLink) -> None:
-        self._link = link
-
-    def buildProtocol(self, addr: object) -> CheckLink:
-        return self._link
 
 
 _PASSED = {
@@ -128,7 +95,6 @@ class Preflight:
         if plan.login is not None:
             self._secrets.add(plan.login.password)
         self._rejected: ConnectRejected | None = None
-        self._certificate = 0
         self._link: CheckLink | None = None
         self._snow = Snow(round(plan.mbps * plan.destinations * 1000), os.urandom(NOISE_BYTES))
         self._outbox = Outbox(max_bytes=64 * MIB, max_ms=4000)
@@ -174,20 +140,21 @@ class Preflight:
 
     async def _connect(self) -> None:
         plan, url = self._plan, self._way.url
+        rtmp = self._way.connection()
+        seconds = self._reactor.seconds
+        link = CheckLink(self, rtmp, self._outbox, self._lanes, seconds=seconds, tls=url.tls)
         endpoint = endpoint_for(
             self._reactor,
             url,
             trust=plan.trust,
             timeout_s=plan.step_s,
             policy=self._way.policy,
-            on_bad_certificate=self._note_certificate,
+            on_bad_certificate=link.note_certificate,
         )
-        rtmp = self._way.connection()
-        seconds = self._reactor.seconds
-        self._link = CheckLink(self, rtmp, self._outbox, self._lanes, seconds=seconds, tls=url.tls)
+        self._link = link
         self._begin()
         try:
-            await endpoint.connect(_LinkFactory(self._link)).addTimeout(plan.step_s, self._reactor)
+            await endpoint.connect(CheckFactory(link)).addTimeout(plan.step_s, self._reactor)
         except Exception:
             failure = Failure()
             self._link = None
@@ -225,12 +192,12 @@ class Preflight:
             try:
                 self._way.rejected(rejected)
             except DestinationError as error:
-                raise _End(*self._judge(error)) from error
+                raise _End(*self._checked.verdict(error)) from error
             self._tell("connect", f"goes on at {self._way.url.display}")
             self._live = Deferred()
             return False
         if self._error is not None:
-            raise _End(*self._judge(self._error))
+            raise _End(*self._checked.verdict(self._error))
         if self._plan.test_query:
             self._tell("publish", "as a test of the platform's own: nothing is broadcast")
         return True
@@ -298,6 +265,12 @@ class Preflight:
             self._ticking.cancel()
             self._ticking = None
 
+    @property
+    def _checked(self) -> CheckLink:
+        """The link, where there was a conversation."""
+        assert self._link is not None  # noqa: S101 - `_connect` made it
+        return self._link
+
     # What the link tells.
 
     def connected(self, link: CheckLink) -> None:
@@ -339,43 +312,6 @@ class Preflight:
         self._error = error
         if not self._live.called:
             self._live.callback(None)
-
-    def _judge(self, error: DestinationError) -> tuple[str, str]:
-        """Return the code of what ended the conversation before the publish was granted, and what the server said."""
-        link = self._link
-        assert link is not None  # noqa: S101 - there was a conversation
-        phase, detail = link.phase, error.detail
-        said = detail.partition(": ")[2] or detail
-        match error.reason:
-            case "reachable" | "connect-rejected":
-                return error.reason, said
-            case "auth-needed" | "auth-failed" | "redirect-refused":
-                return error.reason, detail
-            case "publish-refused":
-                return refusal(detail), said
-            case "protocol":
-                return PROTOCOLS.get(said, "not-rtmp"), said
-            case "handshake":  # what the link calls a deadline
-                return f"{phase}-silent", said
-            case "tls":
-                return self._judge_tls(link), said
-            case "closed" | "closed-early" | "reset" if phase != "live":
-                return f"{phase}-closed", said
-            case _:
-                return "failed", detail
-
-    def _judge_tls(self, link: CheckLink) -> str:
-        if link.reason is not None and wrong_name(link.reason):
-            return "tls-wrong-host"
-        if self._certificate:
-            return CERTIFICATES.get(self._certificate, "tls-certificate")
-        value = None if link.reason is None else link.reason.value
-        if not isinstance(value, SSL.Error):
-            return "tls-closed"
-        return "tls-not-spoken" if any(words in str(value) for words in _NO_TLS) else "tls-failed"
-
-    def _note_certificate(self, number: int) -> None:
-        self._certificate = number
 
     # Time.
 

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from relay.config import Limits
+from relay.config_limits import Limits
 from relay.decisions import Allow, Decision, PlayRequest, PublishRequest
 from relay.events import Event
 from relay.net.admission import Admission

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.config import Limits
+from relay.config_limits import Limits
 from relay.net.admission import REMEMBERED_ADDRESSES, Admission, Ticket, is_loopback
 
 NOW = 1000.0
