@@ -8,8 +8,8 @@ decide fails closed, collect leaves the failing plugin out, observe goes on with
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -18,27 +18,23 @@ import pluggy
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from relay.config import Config
 from relay.config_file import ConfigFileError
-from relay.context import Context, Push, ReadNumbers, RecordingControl, TargetControl
+from relay.context import Context, Push, RecordingControl, TargetControl
 from relay.decisions import Allow, Decision, Deny, PlayRequest, PublishRequest
 from relay.errors import ConfigError, PluginError
 from relay.events import Event
+from relay.hookcaller import HookCaller, Plugin
 from relay.hookcalls import (
-    AnswerCancelledError,
-    Breaker,
     HookStats,
-    TooSlowError,
     collected_resources,
     collected_services,
     collected_sinks,
     within,
 )
 from relay.hookspecs import StreamInfo
-from relay.log import RateLimited
-from relay.pluginfind import PluginClass, installed_plugins, new_plugin_manager
+from relay.pluginfind import installed_plugins, new_plugin_manager
 from relay.plugintables import Installed, PluginTables, plugin_problem, read_tables, resolve_secrets
 from relay.rtmp.names import is_public_name
 from relay.stream.judge import Fault
@@ -50,8 +46,6 @@ if TYPE_CHECKING:
 
 DECIDE_BUDGET_S = 5.0
 """For all plugins together: an encoder waits 10 s at most for its answer (L-CMD)."""
-SLOW_S = 0.05
-"""A hook that keeps the reactor this long delays every stream by two pictures."""
 MAX_EVENTS_IN_FLIGHT = 100
 """Unfinished `on_event` calls of one plugin; a webhook that answers in 1 s still keeps up with 100 events a second."""
 MAX_EVENT_DEPTH = 4
@@ -73,33 +67,13 @@ class PluginSink(NamedTuple):
     sink: Sink
 
 
-@dataclass(slots=True, eq=False)
-class Plugin:
-    """One plugin at work."""
-
-    spec: PluginClass
-    instance: object = None
-    calls: dict[str, pluggy.HookImpl] = field(default_factory=dict)
-    breaker: Breaker = field(default_factory=Breaker)
-    in_flight: int = 0
-    background: set[Deferred[None]] = field(default_factory=set)
-    read_numbers: ReadNumbers | None = None
-
-    @property
-    def name(self) -> str:
-        """Its name in the configuration."""
-        return self.spec.name
-
-
-class PluginHost:
+class PluginHost(HookCaller):
     """The enabled plugins of one relay, in the order of the configuration.
 
     Attributes:
-        plugins: the plugins at work.
         target_control: what answers the API's target calls, if anything does.
         target_plugin: the name of the plugin it belongs to.
         recording_control: what answers the API's recording calls, if anything does.
-        stats: what each hook of each plugin cost, by (hook, plugin).
         observers: core code that hears of every event after the plugins; it must not raise.
     """
 
@@ -117,10 +91,8 @@ class PluginHost:
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         """Import, validate and build every configured plugin; raise ConfigFileError with everything that is wrong."""
-        self.plugins: tuple[Plugin, ...] = ()
-        self.stats: dict[tuple[str, str], HookStats] = {}
+        super().__init__(clock)
         self.observers: list[Callable[[Event], None]] = []
-        self._clock = clock
         self._wall_clock = wall_clock
         self._streams = streams if streams is not None else {}
         self._push = push
@@ -130,8 +102,6 @@ class PluginHost:
         self.target_control: TargetControl | None = None
         self.target_plugin = ""
         self.recording_control: RecordingControl | None = None
-        self._log = Logger(namespace="relay.plugins")
-        self._lines = RateLimited()
         self._depth = 0
         self._build_all(config, installed_plugins() if installed is None else installed)
 
@@ -386,59 +356,6 @@ class PluginHost:
             except Exception as error:
                 self._report(plugin, "its numbers", f"{type(error).__name__}: {error}", error)
         return said
-
-    # Calling, counting, complaining.
-
-    def _calling(self, hook: str) -> Iterable[Plugin]:
-        now = self._clock.seconds()
-        for plugin in self.plugins:
-            if hook not in plugin.calls:
-                continue
-            if plugin.breaker.paused(now):
-                self.stats[hook, plugin.name].dropped += 1
-            else:
-                yield plugin
-
-    def _call(self, hook: str, plugin: Plugin, *arguments: object) -> object:
-        self.stats[hook, plugin.name].calls += 1
-        call = plugin.calls[hook]
-        try:
-            return call.function(*arguments[: len(call.argnames)])
-        except CancelledError as error:  # only our caller may cancel; see _decide
-            raise AnswerCancelledError("its work was cancelled") from error
-        except SystemExit as error:
-            raise RuntimeError("called sys.exit()") from error
-
-    def _failed(self, hook: str, plugin: Plugin, reason: str, error: Exception | None = None) -> None:
-        stats = self.stats[hook, plugin.name]
-        stats.errors += 1
-        stats.timeouts += isinstance(error, TooSlowError)
-        self._report(plugin, hook, reason, error)
-        if plugin.breaker.failed(self._clock.seconds()):
-            self._log.error(
-                "plugin {plugin} failed {limit} times in a minute; it opens no sinks and hears no events for {pause} s",
-                plugin=plugin.name,
-                limit=plugin.breaker.limit,
-                pause=plugin.breaker.pause_s,
-            )
-
-    def _report(self, plugin: Plugin, where: str, reason: str, error: Exception | None) -> None:
-        if not self._lines.allow((plugin.name, where), self._clock.seconds()):
-            return
-        trace = {} if error is None or isinstance(error, TooSlowError) else {"log_failure": Failure(error)}
-        self._log.error(
-            "plugin {plugin} failed in {where}: {reason}", plugin=plugin.name, where=where, reason=reason, **trace
-        )
-
-    def _warn_if_slow(self, hook: str, plugin: Plugin, started: float) -> None:
-        took = self._clock.seconds() - started
-        if took > SLOW_S and self._lines.allow((plugin.name, hook, "slow"), self._clock.seconds()):
-            self._log.warn(
-                "plugin {plugin} blocked the reactor for {took_ms} ms in {hook}",
-                plugin=plugin.name,
-                took_ms=round(took * 1000),
-                hook=hook,
-            )
 
 
 def _is_valid(allow: Allow) -> bool:
