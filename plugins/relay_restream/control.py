@@ -16,8 +16,9 @@ from relay.api import TEMPLATE, AddressPolicy, ConfigError, ConfigModel, Context
 
 from .branch import Tools
 from .ingests import IngestLists
-from .live import StreamTargets, display_of
+from .live import StreamTargets
 from .options import ApiTarget, Target, TargetOptions, Targets, Wanted, clash
+from .standing import Resting, plan_of
 
 MAX_TARGETS = 10_000
 """Targets in all, beyond which the API adds none: a memory bound. A configuration file holds half as many."""
@@ -231,11 +232,4 @@ class TargetBook:
 
 def _waiting(wanted: Wanted, since: float) -> TargetPlan:
     state, reason = ("waiting", "no-stream") if wanted.enabled else ("stopped", f"by-{wanted.by}")
-    return TargetPlan(
-        name=wanted.name,
-        destination=display_of(wanted),
-        enabled=wanted.enabled,
-        state=state,
-        reason=reason,
-        since=since,
-    )
+    return plan_of(wanted, Resting(state, reason, "", since))

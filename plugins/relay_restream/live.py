@@ -7,7 +7,6 @@ and in any order; each target moves towards it on its own. The rule it guards: n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.python.failure import Failure
@@ -31,29 +30,7 @@ from . import fit
 from .branch import Branch, Tools, deferred
 from .fit import Finding
 from .options import Wanted
-
-
-@dataclass(slots=True, eq=False)
-class Running:
-    """A target that is pushed to."""
-
-    wanted: Wanted
-    branch: Branch
-    since: float
-    claim: bytes
-    tracks: TrackSet
-    """What its connection began with."""
-    warnings: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Resting:
-    """A target that is not."""
-
-    state: str
-    reason: str
-    detail: str
-    since: float
+from .standing import Resting, Running, plan_of
 
 
 class StreamTargets:
@@ -128,23 +105,10 @@ class StreamTargets:
 
     def plan(self, wanted: Wanted) -> TargetPlan:
         """Say how a target of this stream does, beside what its push says."""
-        destination = display_of(wanted)
         running = self._running.get(wanted.name)
         if running is not None:
-            warnings = tuple(running.warnings.values())
-            return TargetPlan(name=wanted.name, destination=destination, enabled=wanted.enabled, warnings=warnings)
-        rest = self._resting.get(wanted.name)
-        if rest is None:
-            rest = Resting("waiting", "", "", self._since)
-        return TargetPlan(
-            name=wanted.name,
-            destination=destination,
-            enabled=wanted.enabled,
-            state=rest.state,
-            reason=rest.reason,
-            detail=rest.detail,
-            since=rest.since,
-        )
+            return plan_of(wanted, warnings=tuple(running.warnings.values()))
+        return plan_of(wanted, self._resting.get(wanted.name, Resting("waiting", "", "", self._since)))
 
     # The sink.
 
@@ -382,14 +346,6 @@ class StreamTargets:
         branch.names.clear()
         branch.cut()
         deferred(branch.push.close()).addErrback(lambda failure: None)
-
-
-def display_of(wanted: Wanted) -> str:
-    """Return where a target goes, without anything secret."""
-    try:
-        return parse_url(wanted.url()).display
-    except ConfigError:
-        return ""
 
 
 def _with_metadata(tracks: TrackSet, metadata: Packet) -> TrackSet:
