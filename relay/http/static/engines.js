@@ -14,7 +14,7 @@ const retried = { maxTimeToFirstByteMs: 10_000, maxLoadTimeMs: 20_000, timeoutRe
 
 const CONFIG = {
   lowLatencyMode: true,
-  maxLiveSyncPlaybackRate: 1.1, // hardly to be heard, and wins back a second in ten
+  maxLiveSyncPlaybackRate: 1.25, // from 0.7 s behind, less the nearer it comes; the browser keeps the pitch
   liveSyncOnStallIncrease: 0.3, // hls.js would stay a whole second further behind after every stall
   backBufferLength: 60,
   workerPath: `${VENDOR}hls.worker.js`,
