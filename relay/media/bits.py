@@ -84,6 +84,14 @@ class BitWriter:
         self._count += count
         return self
 
+    def ue(self, value: int) -> BitWriter:
+        """Append an unsigned exp-golomb code (H.264 9.1)."""
+        return self.bits(value + 1, 2 * (value + 1).bit_length() - 1)
+
+    def se(self, value: int) -> BitWriter:
+        """Append a signed exp-golomb code (H.264 9.1.1)."""
+        return self.ue(2 * value - 1 if value > 0 else -2 * value)
+
     @property
     def count(self) -> int:
         """Bits so far."""
@@ -106,6 +114,24 @@ def unescape(nal: bytes) -> bytes:
         start = found + 3
     parts.append(nal[start:])
     return b"".join(parts)
+
+
+def escape(raw: bytes) -> bytes:
+    """Put emulation prevention bytes where they are needed (H.264 7.4.1, H.265 7.4.2)."""
+    out = bytearray()
+    start = 0
+    at = raw.find(b"\x00\x00")
+    while at >= 0:
+        if at + 2 < len(raw) and raw[at + 2] <= 3:
+            out += raw[start : at + 2] + b"\x03"
+            start = at + 2
+            at = raw.find(b"\x00\x00", start)
+        else:
+            at = raw.find(b"\x00\x00", at + 1)
+    out += raw[start:]
+    if out.endswith(b"\x00\x00"):
+        out += b"\x03"
+    return bytes(out)
 
 
 def leb128(data: bytes, offset: int) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from relay.media import h264
 from relay.media import nal as nals
-from relay.media.bits import BitReader, BitWriter, unescape
+from relay.media.bits import BitReader, BitWriter, escape, unescape
 from relay.media.errors import MediaError
 
 _HIGH = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135})
@@ -145,25 +145,25 @@ class Refit:
             coded = writer.bits((1 << (-writer.count % 8)) - 1, -writer.count % 8).to_bytes() + body[start:]
         else:
             coded = _append(writer, body, reader.position)
-        return bytes((raw[0],)) + _escape(coded)
+        return bytes((raw[0],)) + escape(coded)
 
     def _header(self, reader: BitReader, writer: BitWriter, *, idr: bool, reference: int) -> None:
         """Read a slice header of the source, write it for the target (7.3.3)."""
         sps, pps, theirs, target = self._source.sps, self._source.pps, self._target.sps, self._target.pps
         if not reference:
             raise MediaError("media.misfit", "a picture that nothing may refer to")
-        _ue(writer, reader.ue())  # first_mb_in_slice
+        writer.ue(reader.ue())  # first_mb_in_slice
         kind = reader.ue(9)
         if kind % 5 not in (_P, _I):
             raise MediaError("media.misfit", f"slice type {kind}")
-        _ue(writer, kind)
+        writer.ue(kind)
         reader.ue(255)
-        _ue(writer, target.set_id)
+        writer.ue(target.set_id)
         reader.skip(sps.frame_number_bits)
         writer.bits(self._number, theirs.frame_number_bits)
         if idr:
             reader.ue(65535)
-            _ue(writer, self._turn)  # idr_pic_id differs between keyframes that follow each other (7.4.3)
+            writer.ue(self._turn)  # idr_pic_id differs between keyframes that follow each other (7.4.3)
         if sps.order_type == 0:
             reader.skip(sps.order_bits)
             if pps.bottom_order:
@@ -171,11 +171,11 @@ class Refit:
         if theirs.order_type == 0:
             writer.bits(2 * self._number, theirs.order_bits)
             if target.bottom_order:
-                _se(writer, 0)
+                writer.se(0)
         if pps.redundant:
             reader.ue()
         if target.redundant:
-            _ue(writer, 0)
+            writer.ue(0)
         if kind % 5 == _P:
             self._references(reader, writer)
         if idr:
@@ -185,8 +185,8 @@ class Refit:
                 raise MediaError("media.misfit", "reference pictures are marked one by one")
             writer.bits(0, 1)
         if target.cabac and kind % 5 != _I:
-            _ue(writer, reader.ue(2))
-        _se(writer, pps.quantiser + reader.se() - target.quantiser)
+            writer.ue(reader.ue(2))
+        writer.se(pps.quantiser + reader.se() - target.quantiser)
         self._deblocking(reader, writer)
 
     def _references(self, reader: BitReader, writer: BitWriter) -> None:
@@ -197,12 +197,12 @@ class Refit:
         if self._target.pps.references == 1:
             writer.bits(0, 1)
         else:
-            _ue(writer.bits(1, 1), 0)
+            writer.bits(1, 1).ue(0)
         writer.bits(0, 1)
         if self._target.pps.weighted:
-            _ue(writer, 0)
+            writer.ue(0)
             if self._target.sps.chroma_format:
-                _ue(writer, 0)
+                writer.ue(0)
             writer.bits(0, 2 if self._target.sps.chroma_format else 1)
 
     def _deblocking(self, reader: BitReader, writer: BitWriter) -> None:
@@ -213,10 +213,10 @@ class Refit:
             if idc != 1:
                 alpha, beta = reader.se(), reader.se()
         if self._target.pps.deblocking:
-            _ue(writer, idc)
+            writer.ue(idc)
             if idc != 1:
-                _se(writer, alpha)
-                _se(writer, beta)
+                writer.se(alpha)
+                writer.se(beta)
         elif (alpha, beta) != (0, 0) or idc == 2:
             raise MediaError("media.misfit", "the stream does not say how to filter")
 
@@ -310,32 +310,3 @@ def _append(writer: BitWriter, body: bytes, position: int) -> bytes:
     count = _stop_bit(body) + 1 - position
     value = int.from_bytes(body, "big") >> (len(body) * 8 - position - count)
     return writer.bits(value, count).to_bytes()
-
-
-def _ue(writer: BitWriter, value: int) -> None:
-    """Write an unsigned exp-golomb code (9.1)."""
-    length = (value + 1).bit_length()
-    writer.bits(value + 1, 2 * length - 1)
-
-
-def _se(writer: BitWriter, value: int) -> None:
-    """Write a signed exp-golomb code (9.1.1)."""
-    _ue(writer, 2 * value - 1 if value > 0 else -2 * value)
-
-
-def _escape(raw: bytes) -> bytes:
-    """Put emulation prevention bytes where they are needed (7.4.1)."""
-    out = bytearray()
-    start = 0
-    at = raw.find(b"\x00\x00")
-    while at >= 0:
-        if at + 2 < len(raw) and raw[at + 2] <= 3:
-            out += raw[start : at + 2] + b"\x03"
-            start = at + 2
-            at = raw.find(b"\x00\x00", start)
-        else:
-            at = raw.find(b"\x00\x00", at + 1)
-    out += raw[start:]
-    if out.endswith(b"\x00\x00"):
-        out += b"\x03"
-    return bytes(out)

@@ -153,7 +153,7 @@ def parse_sps(sps: bytes) -> VideoFacts:
     reader.skip(4)
     sub_layers = reader.bits(3)
     reader.skip(1)
-    profile, level = _profile_tier_level(reader, sub_layers)
+    profile, level = profile_tier_level(reader, sub_layers)
     reader.ue(15)
     chroma = reader.ue(3)
     if chroma == 3:
@@ -180,7 +180,7 @@ def parse_sps(sps: bytes) -> VideoFacts:
     )
 
 
-def _profile_tier_level(reader: BitReader, sub_layers: int) -> tuple[int, int]:
+def profile_tier_level(reader: BitReader, sub_layers: int) -> tuple[int, int]:
     """Read profile_tier_level (H.265 7.3.3); return general_profile_idc and general_level_idc."""
     reader.skip(3)
     profile = reader.bits(5)
@@ -221,7 +221,7 @@ def _rest(reader: BitReader, sub_layers: int, colour: list[int]) -> Fraction | N
         reader.ue()
         reader.ue()
         reader.skip(1)
-    _reference_sets(reader)
+    reference_sets(reader)
     if reader.flag():
         for _ in range(reader.ue(32)):
             reader.skip(order_bits + 1)
@@ -241,7 +241,7 @@ def _scaling_lists(reader: BitReader) -> None:
                 reader.se()
 
 
-def _reference_sets(reader: BitReader) -> None:
+def reference_sets(reader: BitReader) -> None:
     """Pass over st_ref_pic_set (H.265 7.3.7)."""
     deltas = 0
     for index in range(reader.ue(64)):

@@ -7,7 +7,6 @@ parameters change; until it is ready, and whenever it cannot be made, the slate 
 from __future__ import annotations
 
 import os
-import shutil
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,27 +19,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from relay.log import clean_line
-from relay.media import aac, configs
 from relay.media.errors import MediaError
-from relay.media.facts import VideoFacts
-from relay.media.h264_refit import Parameters
-from relay.media.packets import Codec, MediaKind, TrackSet
+from relay.media.packets import MediaKind, TrackSet
 from relay.net.encoderchild import ChildError, EncoderChild
-from relay.stream.clip import Clip, make_clip, why_not
+from relay.net.slateencoder import encode_file
+from relay.stream.clip import Clip, why_not
 from relay.stream.registry import Registry
 from relay.stream.reports import SlateMade
 from relay.stream.stream import Stream
-
-MAX_CLIP_S = 30
-"""Longer clips are cut: a slate is for the minute of a hold."""
-
-PICTURE_S = 2
-"""A picture that does not move is a clip of this length."""
-
-PICTURES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
-"""By these names a file is a picture; anything else is a clip."""
-
-DEFAULT_FPS, MAX_FPS = 30.0, 60.0
 
 STARTS = 5
 STARTS_S = 60.0
@@ -171,88 +157,3 @@ class SlateMaker:
 
     def _wishing(self, wish: _Wish) -> list[Stream]:
         return [stream for stream, wanted in self._wishes.items() if wanted == wish and not stream.closed]
-
-
-def find_ffmpeg() -> str:
-    """Return the ffmpeg of the `[ffmpeg]` extra, else the system's. Raises `ChildError`."""
-    try:
-        import imageio_ffmpeg  # type: ignore[import-untyped]
-
-        return str(imageio_ffmpeg.get_ffmpeg_exe())
-    except (ImportError, RuntimeError):
-        found = shutil.which("ffmpeg")
-    if found is None:
-        raise ChildError("there is no ffmpeg: pip install 'rtmp-relay[ffmpeg]' or apt-get install ffmpeg")
-    return found
-
-
-def encode_file(child: EncoderChild, path: Path, tracks: TrackSet) -> Clip:
-    """Encode *path* for *tracks*; blocks. Raises `ChildError` or `MediaError`."""
-    video = tracks.find(MediaKind.VIDEO)
-    facts = None if video is None else configs.video_facts(video)
-    if video is None or facts is None:
-        raise MediaError("media.misfit", "the stream's parameters cannot be read")
-    if facts.bit_depth != 8 or facts.chroma_format != 1:
-        raise MediaError("media.misfit", "the stream is not 8 bit 4:2:0")
-    fps = min(float(facts.fps), MAX_FPS) if facts.fps and facts.fps >= 1 else DEFAULT_FPS
-    args = [find_ffmpeg(), *_input(path), *_picture(facts, Parameters.of(video.config), fps), *_sound(path, tracks)]
-    data = child.run([*args, "-f", "flv", "-flvflags", "no_duration_filesize", "pipe:1"])
-    return make_clip(data, tracks, fps=fps)
-
-
-def _input(path: Path) -> list[str]:
-    """Local files only, whatever the file says about others."""
-    args = ["-nostdin", "-hide_banner", "-loglevel", "error", "-protocol_whitelist", "file,pipe"]
-    still = path.suffix.lower() in PICTURES
-    args += ["-xerror", "-loop", "1", "-framerate", "30"] if still else []
-    return [*args, "-i", f"file:{path}", "-t", str(PICTURE_S if still else MAX_CLIP_S)]
-
-
-def _picture(facts: VideoFacts, target: Parameters, fps: float) -> list[str]:
-    """x264 told to do what the stream's decoder expects; what it writes into the headers is replaced anyway."""
-    size = f"{facts.width}:{facts.height}"
-    colours = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020"}
-    matrix = colours.get(facts.matrix, "bt709" if facts.height >= 720 else "bt601")
-    span = "pc" if facts.full_range else "tv"
-    graph = (
-        f"scale={size}:force_original_aspect_ratio=decrease:out_color_matrix={matrix}:out_range={span},"
-        f"pad={size}:-1:-1,setsar=1,fps={fps:.6f},format=yuv420p"
-    )
-    keyint = max(int(fps), 1)
-    options = {
-        "cabac": int(target.pps.cabac),
-        "8x8dct": int(target.pps.transform_8x8),
-        "chroma-qp-offset": target.pps.chroma_offsets[0],
-        "constrained-intra": int(target.pps.constrained_intra),
-        "keyint": keyint,
-        "min-keyint": keyint,
-        "scenecut": 0,
-        "ref": 1,
-        "bframes": 0,
-        "weightp": 0,
-        "psy": 0,
-        "deblock": "0,0",
-        "slices": 1,
-        "sliced-threads": 0,
-        "threads": 1,
-        "open-gop": 0,
-    }
-    rate = "4M" if facts.height >= 720 else "1500k"
-    x264 = ":".join(f"{name}={value}" for name, value in options.items())
-    args = ["-map", "0:v:0", "-vf", graph, "-c:v", "libx264", "-preset", "medium", "-crf", "23", "-x264-params", x264]
-    return [*args, "-maxrate", rate, "-bufsize", rate]
-
-
-def _sound(path: Path, tracks: TrackSet) -> list[str]:
-    """The clip's own sound, if it has any and the stream's is AAC-LC; silence is made elsewhere."""
-    sound = tracks.find(MediaKind.AUDIO)
-    if sound is None or sound.codec is not Codec.AAC or path.suffix.lower() in PICTURES:
-        return ["-an"]
-    try:
-        config = aac.parse_config(sound.config)
-    except MediaError:
-        return ["-an"]
-    if config.object_type != aac.LC or config.sbr or not config.channels:
-        return ["-an"]
-    args = ["-map", "0:a:0?", "-c:a", "aac", "-b:a", "128k", "-ar", str(config.sample_rate)]
-    return [*args, "-ac", str(config.channels)]

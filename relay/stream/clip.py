@@ -1,23 +1,25 @@
 """A picture or clip of the operator, encoded to fit one stream: what a slate may show instead of the last picture.
 
 Imports the media floor. The rule it guards: it is made for exactly one decoder configuration and shown with no other.
-The pictures carry the stream's own parameter sets by construction (`relay.media.h264_refit`), and the sound has the
-stream's own configuration or is left out.
+The pictures carry the stream's own parameter sets by construction (`relay.media.h264_refit`, `hevc_refit`), and the
+sound has the stream's own configuration or is left out.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from relay.media import aac, flvfile, h264
+from relay.media import aac, flvfile, h264, h264_refit, hevc, hevc_refit
 from relay.media import nal as nals
 from relay.media.errors import MediaError
 from relay.media.flv import FlvDemuxer
-from relay.media.h264_refit import Parameters, Refit
 from relay.media.packets import Codec, MediaKind, Packet, Role, Track, TrackSet
 
 MAX_KEYFRAME_MS = 1000
 """Who joins during a slate waits no longer than this."""
+
+CODECS = (Codec.AVC, Codec.HEVC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Clip:
     def fits(self, tracks: TrackSet) -> bool:
         """Whether a decoder that is set up for *tracks* may see it."""
         video = tracks.find(MediaKind.VIDEO)
-        return video is not None and video.codec is Codec.AVC and video.config == self.config
+        return video is not None and video.codec in CODECS and video.config == self.config
 
     def has_sound_for(self, track: Track) -> bool:
         """Whether its sound is for the decoder of *track*."""
@@ -58,8 +60,8 @@ def why_not(tracks: TrackSet) -> str:
     video = tracks.find(MediaKind.VIDEO)
     if video is None:
         return "the stream has no picture"
-    if video.codec is not Codec.AVC:
-        return f"the stream is {video.codec.name}; a slate of your own can be made for H.264 only"
+    if video.codec not in CODECS:
+        return f"the stream is {video.codec.name}; a slate of your own can be made for H.264 and HEVC only"
     return ""
 
 
@@ -72,10 +74,11 @@ def make_clip(data: bytes, tracks: TrackSet, *, fps: float) -> Clip:
     source = headers.get(MediaKind.VIDEO)
     if source is None or not pictures:
         raise MediaError("media.misfit", "the encoder made no picture")
-    target = h264.parse_config(video.config)
-    refit = Refit(Parameters.of(source.payload), Parameters.of(video.config), length_size=target.length_size)
+    if source.codec is not video.codec:
+        raise MediaError("media.misfit", "the encoder made another codec")
+    refit = _refit(video.codec, source.payload, video.config)
     fitted = tuple(
-        (round(number * 1000 / fps), packet.keyframe, refit.picture(nals.split(packet.payload)))
+        (round(number * 1000 / fps), packet.keyframe, refit(nals.split(packet.payload)))
         for number, packet in enumerate(pictures)
     )
     duration = round(len(fitted) * 1000 / fps)
@@ -86,6 +89,18 @@ def make_clip(data: bytes, tracks: TrackSet, *, fps: float) -> Clip:
         count = min(len(sounds), int(duration / step))
         frames = tuple((int(number * step), packet.payload) for number, packet in enumerate(sounds[:count]))
     return Clip(video.config, config if frames else b"", fitted, frames, duration)
+
+
+def _refit(codec: Codec, source: bytes, target: bytes) -> Callable[[Iterable[bytes]], bytes]:
+    """Return what rewrites pictures of the configuration *source* for *target*."""
+    if codec is Codec.HEVC:
+        size = hevc.parse_config(target).length_size
+        ours = hevc_refit.Parameters.of(source, hevc_refit.OUR_PROFILES)
+        theirs = hevc_refit.Parameters.of(target)
+        return hevc_refit.Refit(ours, theirs, length_size=size).picture
+    size = h264.parse_config(target).length_size
+    one, other = h264_refit.Parameters.of(source), h264_refit.Parameters.of(target)
+    return h264_refit.Refit(one, other, length_size=size).picture
 
 
 def same_sound(made: bytes, wanted: bytes) -> bool:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from relay.media import flvfile
+from relay.media.errors import MediaError
+from relay.media.flv import FlvDemuxer
 from relay.media.packets import Codec, MediaKind, Packet, Role, Track, TrackSet
 from relay.net import slates
 from relay.net.encoderchild import ChildError, EncoderChild
@@ -166,6 +169,90 @@ def test_what_cannot_fit_is_refused_with_the_reason(options: str, why: str, red:
 
     with pytest.raises(Exception, match=why):
         slates.encode_file(EncoderChild(), red, tracks)
+
+
+HEVC_STREAMS = {
+    "medium": ("yuv420p", (320, 180), "-preset medium -x265-params log-level=error:bframes=3"),
+    "ultrafast": ("yuv420p", (320, 180), "-preset ultrafast -x265-params log-level=error"),
+    "other-tools": (
+        "yuv420p",
+        (640, 360),
+        "-preset fast -x265-params log-level=error:ctu=32:tskip=1:cbqpoffs=3:crqpoffs=-2:signhide=0:wpp=0:aq-mode=0:"
+        "cutree=0:tu-intra-depth=3:no-strong-intra-smoothing=1:max-tu-size=16",
+    ),
+    "small-blocks-groups": ("yuv420p", (320, 180), "-preset fast -x265-params log-level=error:ctu=16:qg-size=8"),
+    "10-bit": ("yuv420p10le", (320, 180), "-preset fast -x265-params log-level=error:deblock=2,-2"),
+}
+
+
+def hevc_stream(pixels: str, size: tuple[int, int], options: str) -> bytes:
+    """One second of what an HEVC encoder sends."""
+    picture = f"testsrc2=size={size[0]}x{size[1]}:rate=30"
+    args = ["-f", "lavfi", "-i", picture, "-t", "1", "-c:v", "libx265", "-pix_fmt", pixels, *options.split()]
+    return ffmpeg(*args, "-f", "flv", "-")
+
+
+def hevc_tracks(data: bytes) -> tuple[TrackSet, list[Packet]]:
+    """The track of an FLV file, and its pictures."""
+    demuxer = FlvDemuxer()
+    packets = [p for tag in flvfile.read(data) for p in demuxer.read_many(tag.type_id, tag.timestamp, tag.body)]
+    header = next(packet for packet in packets if packet.role is Role.HEADER)
+    track = Track(kind=MediaKind.VIDEO, track_id=0, codec=Codec.HEVC, header=header)
+    return TrackSet((track,)), [packet for packet in packets if packet.role is Role.FRAME]
+
+
+def luma(args: list[str], size: tuple[int, int]) -> list[bytes]:
+    """Decode; the brightness of every picture. The decoder must not complain."""
+    command = [ffmpeg9(), "-v", "error", "-xerror", *args, "-fps_mode", "passthrough", "-enc_time_base", "1:1000"]
+    done = subprocess.run([*command, "-f", "rawvideo", "-"], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b""), done.stderr.decode()
+    step = size[0] * size[1]
+    return [done.stdout[at : at + step] for at in range(0, len(done.stdout), step)]
+
+
+@pytest.fixture(scope="module")
+def detailed(place: Path) -> Path:
+    """A picture in which a single wrong bit of a block shows."""
+    path = place / "detailed.png"
+    ffmpeg("-f", "lavfi", "-i", "mandelbrot=size=640x360", "-frames:v", "1", path)
+    return path
+
+
+@pytest.mark.parametrize("kind", HEVC_STREAMS)
+def test_a_picture_decodes_with_the_parameter_sets_of_an_hevc_stream(kind: str, detailed: Path, tmp_path: Path) -> None:
+    pixels, size, options = HEVC_STREAMS[kind]
+    tracks, live = hevc_tracks(hevc_stream(pixels, size, options))
+
+    clip = slates.encode_file(EncoderChild(), detailed, tracks)
+    slate = shown(tracks, clip, 2)
+
+    assert clip.fits(tracks)
+    assert all(one.keyframe for one in slate)
+    last = live[-1].dts + 200
+    sent = [*live, *(replace(one, dts=last + one.dts - 5000) for one in slate)]
+    sent += [replace(one, dts=one.dts + last + 3000) for one in live]
+    file = tmp_path / "all.flv"
+    tags = [flvfile.packet_tag(packet) for packet in (*tracks.opening(), *sent)]
+    file.write_bytes(flvfile.file_header() + b"".join(tags))
+    grey = f"scale={size[0]}:{size[1]},format=gray"
+    pictures = luma(["-i", str(file), "-vf", grey], size)
+    (wanted,) = luma(["-i", str(detailed), "-vf", grey], size)
+    assert len(pictures) == len(sent)
+    for got in pictures[len(live) : len(live) + len(slate)]:
+        apart = sum(abs(one - other) for one, other in zip(got, wanted, strict=True)) / len(wanted)
+        assert apart < 4, "not the picture that was asked for"
+    assert pictures[: len(live)] == pictures[len(live) + len(slate) :], "the stream itself is as before"
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [("scaling-list=default", "scaling lists"), ("colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc", "HDR")],
+)
+def test_what_cannot_fit_an_hevc_stream_is_refused_with_the_reason(options: str, why: str, red: Path) -> None:
+    stream = hevc_stream("yuv420p", SIZE, f"-preset ultrafast -x265-params log-level=error:{options}")
+
+    with pytest.raises(MediaError, match=why):
+        slates.encode_file(EncoderChild(), red, hevc_tracks(stream)[0])
 
 
 def test_a_clip_is_not_shown_with_other_parameters(red: Path) -> None:
