@@ -38,6 +38,7 @@ $(VENV)/.installed-dev: $(BIN)/python $(INSTALL_INPUTS)
 run: $(VENV)/.installed ## start the relay here, with the built-in configuration
 	@test -n "$(ARGS)" || printf '%s\n' '' '  In OBS: Settings > Stream > Service: Custom...' \
 	    '    Server      rtmp://127.0.0.1/live' '    Stream Key  townhall      (any name; it becomes the name of the stream)' \
+	    '  Record it:    curl -X POST http://127.0.0.1:8080/api/v1/streams/townhall/recording/start' \
 	    '  Look at it:   curl http://127.0.0.1:8080/api/v1/streams' '  Stop it:      Ctrl-C' ''
 	@exec $(BIN)/rtmp-relay run $(ARGS)
 

@@ -30,8 +30,15 @@ listen = "127.0.0.1:8080"
 any_key = "loopback"
 
 [plugins.hls]
+
+[plugins.record]
+directory = "var/recordings"
+enabled = false
 """
-"""The configuration without a file: any key from this machine, which is then the stream's name."""
+"""The configuration without a file: any key from this machine, which is then the stream's name.
+
+Nothing is recorded until somebody asks for it: a trial must not fill a disk.
+"""
 
 TEMPLATE = "*"
 """``[streams."*"]`` holds what applies to streams that are not declared."""

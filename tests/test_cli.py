@@ -48,7 +48,7 @@ def test_a_good_file_is_ok(
 
 def test_the_built_in_configuration_is_ok(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("check-config") == 0
-    assert capsys.readouterr() == ("built-in configuration: OK (2 plugins, 0 streams)\n", "")
+    assert capsys.readouterr() == ("built-in configuration: OK (3 plugins, 0 streams)\n", "")
 
 
 def test_every_error_is_printed_and_the_exit_code_is_2(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

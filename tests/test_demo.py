@@ -18,7 +18,7 @@ def test_the_configuration_of_the_demo_is_a_good_one(tmp_path: Path) -> None:
     path.chmod(0o600)
     loaded = load_config(path)
 
-    assert {one.plugin.name for one in loaded.plugins} == {"streamkeys", "hls", "restream"}
+    assert {one.plugin.name for one in loaded.plugins} == {"streamkeys", "hls", "record", "restream"}
     assert set(loaded.config.streams) == {demo.STREAM}
 
 

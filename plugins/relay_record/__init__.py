@@ -28,7 +28,7 @@ class RecordPlugin:
     StreamConfig = StreamOptions
 
     def __init__(self, config: Options, context: Context[StreamOptions]) -> None:
-        archive = Archive(config.directory, disk=PosixDisk(), wall_clock=time.time)
+        archive = Archive(config.directory.absolute(), disk=PosixDisk(), wall_clock=time.time)
         self.book = RecordingBook(config, context, archive, time.time)
         context.control_recording(self.book)
 

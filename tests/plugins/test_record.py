@@ -35,6 +35,7 @@ from relay.testing import (
 )
 from relay_record import RecordPlugin
 from relay_record.book import TICK_S
+from relay_record.options import Options
 from relay_record.recorder import QUEUE_BYTES, State
 from tests.plugins.recordrig import Rig, frames, rig
 
@@ -325,6 +326,12 @@ def test_a_clock_that_steps_back_writes_over_nothing(rig: Make) -> None:
 
     assert len(made.files()) == 3
     assert len({path.name for path in made.files()}) == 3
+
+
+def test_a_relative_directory_leads_to_whole_paths(rig: Make) -> None:
+    plugin = RecordPlugin(Options(directory=Path("var/recordings")), rig().book._context)
+
+    assert plugin.book.archive.directory == Path.cwd() / "var/recordings"
 
 
 def test_two_streams_share_no_folder(rig: Make) -> None:
