@@ -221,7 +221,7 @@ class Failover(ConfigModel):
     slate: str = "auto"
     """What they get meanwhile. ``auto``: the last keyframe again and again, and silence. ``none``: nothing. Or the
     absolute path of a picture or clip of your own, which ffmpeg encodes once to what the stream's decoders expect
-    (H.264 only; see docs/operations.md)."""
+    (H.264 and HEVC; see docs/operations.md)."""
     on_clean_end: CleanEnd = "failover"
     """When the encoder on air is stopped by its operator: ``failover`` to one that is well, or else end; or ``end``."""
 

@@ -90,8 +90,8 @@ def test_a_step_of_the_wall_clock_changes_nothing(tmp_path: Path, files: dict[st
         assert made.running.stream("show")["switches"] == 0
 
         stopped = fails_over(made, lambda: (wall.step(hours), made.encoders["primary"].signal(signal.SIGSTOP)), 6)
-        made.start("primary")
-        made.wait_ready("primary")
+        made.encoders["primary"].signal(signal.SIGCONT)  # what it sends of the past leaks nowhere: see the cuts below
+        time.sleep(2.5)
         killed = fails_over(made, lambda: (wall.step(0), made.encoders["backup"].signal(signal.SIGKILL)), 3, to="A")
 
         assert 0.9 <= stopped <= 3.0
