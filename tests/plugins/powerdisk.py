@@ -13,7 +13,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from relay_record.disk import PosixDisk
 from tests.plugins.recordrig import FaultyDisk
 
 BLOCK = 4096
@@ -35,7 +34,7 @@ class Step:
 
 
 class PowerDisk(FaultyDisk):
-    """The real disk, whose changes are written down."""
+    """The real disk, whose changes are written down. The first *found* steps are what was there before."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__()
@@ -45,13 +44,27 @@ class PowerDisk(FaultyDisk):
         self._fds: dict[int, int] = {}
         self._next = 1
         self._content: dict[int, bytearray] = {}
-        self._root: Path | None = None
+        self._known = False
+        self.found = 0
 
     def open_root(self, path: Path) -> int:
-        self._root = path
         fd = super().open_root(path)
         self._fds[fd] = 0
+        if not self._known:
+            self._known = True
+            self._find(path)
         return fd
+
+    def _find(self, root: Path) -> None:
+        """Take what is there already for synced."""
+        nodes = {root: 0}
+        for path in sorted(root.rglob("*")):
+            nodes[path] = self._add(nodes[path.parent], path.name)
+            if path.is_file():
+                self._change(nodes[path], 0, path.read_bytes())
+        for node in (*nodes.values(),):
+            self._note("sync", node)
+        self.found = len(self.log)
 
     def open_folder(self, name: str, at: int) -> int:
         fd = super().open_folder(name, at)
@@ -108,17 +121,23 @@ class PowerDisk(FaultyDisk):
         return self.names_of[self._fds[fd]][name]
 
     def _link(self, fd: int, name: str) -> int:
+        return self._add(self._fds[fd], name)
+
+    def _add(self, folder: int, name: str) -> int:
         node, self._next = self._next, self._next + 1
-        self.names_of[self._fds[fd]][name] = node
+        self.names_of[folder][name] = node
         self.names_of[node], self._content[node] = {}, bytearray()
-        self._note("link", self._fds[fd], name=name, target=node)
+        self._note("link", folder, name=name, target=node)
         return node
 
     def _written(self, fd: int, offset: int, data: bytes) -> None:
-        content = self._content[self._fds[fd]]
+        self._change(self._fds[fd], offset, data)
+
+    def _change(self, node: int, offset: int, data: bytes) -> None:
+        content = self._content[node]
         content.extend(bytes(max(0, offset - len(content))))
         content[offset : offset + len(data)] = data
-        self._note("write", self._fds[fd], offset=offset, data=data)
+        self._note("write", node, offset=offset, data=data)
 
     def _synced(self, fd: int) -> None:
         node = self._fds[fd]
@@ -134,10 +153,6 @@ class PowerDisk(FaultyDisk):
 
     def _note(self, what: str, node: int, **more: Any) -> None:
         self.log.append(Step(what=what, at=self._clock(), node=node, **more))
-
-
-for _name in ("open_root", "open_folder"):
-    assert hasattr(PosixDisk, _name)
 
 
 class _File:

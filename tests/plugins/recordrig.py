@@ -109,7 +109,7 @@ class Rig:
         self.jump = 0.0
         self.disk = FaultyDisk() if disk is None else disk(self.clock.seconds)
         self.events: list[Event] = []
-        self.hung = False
+        self.hung = self.working = False
         config = Options.model_validate({"directory": directory, "min_free_mb": 0, "format": "flv", **options})
         shared = {key: value for key, value in config.model_dump().items() if key in StreamOptions.model_fields}
         own = {name: StreamOptions.model_validate({**shared, **table}) for name, table in (streams or {}).items()}
@@ -142,11 +142,13 @@ class Rig:
         """Let the threads do what waits."""
         if self.hung:
             return
+        self.working = True
         for _ in range(3):
             for worker in self.archive.workers:
                 worker.run_waiting()
                 while worker.faults:
                     raise worker.faults.popleft()
+        self.working = False
 
     def wait(self, seconds: float) -> None:
         """Let time pass."""

@@ -137,7 +137,7 @@ def payload_of(packet: Packet) -> bytes:
     return packet.body[9:] if packet.kind is MediaKind.VIDEO else packet.body[2:]
 
 
-def check(made: Rig, programme: Programme, steps: int, moment: str) -> None:
+def check(made: Rig, programme: Programme, steps: int, moment: str, *, twice: bool = False) -> None:
     """Whether what the next start made of a directory is what was promised."""
     now = programme.log[min(steps, len(programme.log) - 1)].at  # just before the next step
     assert not made.torn(), moment
@@ -146,7 +146,7 @@ def check(made: Rig, programme: Programme, steps: int, moment: str) -> None:
     found: set[bytes] = set()
     for path in made.files():
         assert path.name in parts, f"{moment}: no sidecar has {path.name}"
-        recovered = parts[path.name]["state"] == "recovered"
+        recovered = twice or parts[path.name]["state"] == "recovered"
         for kind, frames in frames_of(path, torn_end=recovered).items():
             row = [payload_of(packet) for _, packet in programme.sent if packet.kind is kind]
             begin = row.index(frames[0]) if frames else 0
@@ -182,3 +182,23 @@ def test_a_power_failure_costs_1200_ms_at_most(rig: Make, tmp_path: Path, form: 
             if not (number + seed) % 20:
                 for path in again.files():
                     opens(path)
+
+
+@pytest.mark.parametrize("form", ["flv", "fmp4", "ts"])
+def test_a_power_failure_while_files_are_mended_costs_nothing_more(rig: Make, tmp_path: Path, form: str) -> None:
+    programme = record(rig, tmp_path / "source", form)
+    rng = Random(f"twice {form}")
+    for number, steps in enumerate(moments(programme, rng)[: None if LONG else 12]):
+        moment, directory = f"{form}, {steps} steps", tmp_path / f"{form}-{number}"
+        lose_power(programme.log[:steps], directory, Random(moment))
+        mending = rig(directory=directory, format=form, disk=PowerDisk)
+        assert isinstance(mending.disk, PowerDisk)
+        mending.wait(0.2)
+        log = mending.disk.log
+        begins = mending.disk.found
+        cut = rng.randint(begins, len(log))
+        lose_power(log[:cut], tmp_path / f"{form}-{number}-again", rng)
+        again = rig(directory=tmp_path / f"{form}-{number}-again", format=form)
+        again.wait(0.2)
+
+        check(again, programme, steps, f"{moment}, then {cut - begins}", twice=True)
