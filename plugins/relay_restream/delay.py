@@ -92,7 +92,7 @@ class DelayLine:
         self._thread = thread
         self._on_broken = on_broken
         self._on_disk_failed = on_disk_failed
-        self._spool = Spool(directory)
+        self._spool = Spool(directory, self._in_thread)
         self._blocks: deque[Block] = deque()
         self._sent = 0  # entries of the first block that are out
         self._tick: IDelayedCall | None = None
@@ -240,15 +240,14 @@ class DelayLine:
         if block is self._blocks[0] or block.entries is None or self._no_disk:
             return
         data = pack(block.entries)
-        try:
-            place = block.place = self._spool.place(len(data))
-        except OSError:
-            self._disk_failed(Failure())
-            return
+        place = block.place = self._spool.place(len(data))
         block.busy = True
         self._thread(place.write, data).addCallbacks(
             lambda _: self._written(block), lambda failure: self._not_written(block, failure)
         )
+
+    def _in_thread(self, work: Callable[[], None]) -> None:
+        self._thread(work).addErrback(lambda failure: None)
 
     def _written(self, block: Block) -> None:
         block.busy = False

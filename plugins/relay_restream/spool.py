@@ -1,7 +1,7 @@
 """Blocks of a delayed programme on disk: temporary files that are gone with the process.
 
-Reading and writing happen in threads, places are chosen on the reactor's. The rule it guards: a block is read back as
-it was written, and a file is closed when its last block is no longer needed.
+Places are chosen on the reactor's thread; everything that touches the disk, opening and closing too, is done in others.
+The rule it guards: a block is read back as it was written, and a file is closed when its last block is needed no more.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import struct
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from threading import Lock
 from typing import IO
 
 from relay.api import Codec, MediaKind, Packet, Role
@@ -24,6 +25,9 @@ _NUMBERS = {codec: number for number, codec in enumerate(_CODECS)}
 
 Entry = tuple[float, Packet]
 """When to send, and what."""
+
+InThread = Callable[[Callable[[], None]], None]
+"""Has something done in a thread; how it went is nobody's business."""
 
 
 def pack(entries: Iterable[Entry]) -> bytes:
@@ -63,16 +67,26 @@ def unpack(data: bytes) -> list[Entry]:
 class _File:
     """One temporary file without a name."""
 
-    def __init__(self, directory: Path | None) -> None:
-        self.file: IO[bytes] = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - lives as long as its blocks
+    def __init__(self, directory: Path | None, in_thread: InThread) -> None:
         self.size = 0
         self.blocks = 0
         self.full = False
+        self._directory = directory
+        self._in_thread = in_thread
+        self._file: IO[bytes] | None = None
+        self._lock = Lock()
+
+    def fileno(self) -> int:
+        """Return the descriptor of the file, made when it is first needed; for a thread. Raises OSError."""
+        with self._lock:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115 - lives as long as its blocks
+            return self._file.fileno()
 
     def release(self) -> None:
         """A block, or the spool itself, needs the file no longer."""
-        if self.full and not self.blocks:
-            self.file.close()
+        if self.full and not self.blocks and self._file is not None:
+            self._in_thread(self._file.close)  # 64 MiB without a name take the disk a while
 
 
 class Place:
@@ -89,12 +103,12 @@ class Place:
         """Write the block; for a thread. Raises OSError."""
         rest, offset = memoryview(data), self._offset
         while rest:
-            count = os.pwrite(self._file.file.fileno(), rest, offset)
+            count = os.pwrite(self._file.fileno(), rest, offset)
             rest, offset = rest[count:], offset + count
 
     def read(self) -> list[Entry]:
         """Read the block; for a thread. Raises OSError."""
-        return unpack(os.pread(self._file.file.fileno(), self._size, self._offset))
+        return unpack(os.pread(self._file.fileno(), self._size, self._offset))
 
     def free(self) -> None:
         """The block is needed no longer, and nobody reads or writes it."""
@@ -105,15 +119,16 @@ class Place:
 class Spool:
     """The files of one delay."""
 
-    def __init__(self, directory: Path | None) -> None:
+    def __init__(self, directory: Path | None, in_thread: InThread) -> None:
         self._directory = directory
+        self._in_thread = in_thread
         self._file: _File | None = None
 
     def place(self, size: int) -> Place:
-        """Return room for a block of *size* bytes. Raises OSError."""
+        """Return room for a block of *size* bytes."""
         if self._file is None or self._file.size >= FILE_BYTES:
             self.close()
-            self._file = _File(self._directory)
+            self._file = _File(self._directory, self._in_thread)
         return Place(self._file, size)
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
 """What the HTTP floor wants to know, as plain data; `relay.service` fills it in.
 
-May import nothing of ours. The rule it guards: a view is a copy made when somebody asks. It holds no key, no token,
-no target address with credentials and no object that lives on; so it can go to a browser, a scrape or a log as it is.
+Imports nothing of ours but what a plugin says of a recording, which is plain data too. The rule it guards: a view is a
+copy made when somebody asks. It holds no key, no token, no target address with credentials and no object that lives on;
+so it can go to a browser, a scrape or a log as it is.
 Times of day are seconds since the epoch (`..._at`, `since`), spans are milliseconds unless the name says otherwise.
 """
 
@@ -10,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+
+from relay.context import RecordingPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +122,7 @@ class TargetView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordingView:
+class RecordingView(RecordingPlan):
     """The recording of one stream.
 
     *state*: ``off``, ``waiting`` (for the stream, or for a keyframe), ``recording``, ``degraded`` (the disk failed,
@@ -127,20 +130,6 @@ class RecordingView:
     *duration_ms* how long that is. The other numbers are the stream's since the relay's start, but for *queue_bytes*,
     which wait now.
     """
-
-    state: str
-    enabled: bool = True
-    reason: str = ""
-    recording: str = ""
-    file: str = ""
-    format: str = ""
-    duration_ms: int = 0
-    bytes_written: int = 0
-    queue_bytes: int = 0
-    files: int = 0
-    failures: int = 0
-    dropped_packets: int = 0
-    dropped_gops: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -291,8 +291,24 @@ def test_a_sink_that_raises_is_reported_and_gets_nothing_more() -> None:
     assert line.broken[0].check(RuntimeError)
 
 
-def test_reading_and_writing_happen_in_another_thread(tmp_path: Path) -> None:
+def test_everything_about_files_happens_in_another_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names: list[str] = []
+    make = spool.tempfile.TemporaryFile
+    monkeypatch.setattr(spool, "FILE_BYTES", 4 * BLOCK_BYTES)
+
+    def temporary(**options: Any) -> Any:
+        names.append(threading.current_thread().name)
+        file = make(**options)
+        close = file.close
+
+        def noted() -> None:
+            names.append(threading.current_thread().name)
+            close()
+
+        monkeypatch.setattr(file, "close", noted, raising=False)
+        return file
+
+    monkeypatch.setattr(spool.tempfile, "TemporaryFile", temporary)
     line = Line(5.0, tmp_path)
 
     def thread(work: Callable[..., object], /, *arguments: object) -> Deferred[object]:
