@@ -57,6 +57,7 @@ class Archive:
         total: bytes of its disk.
         room_error: why the disk could not be asked.
         wall_clock: the time of day.
+        left: folder and id of the recordings that an earlier relay did not end; the chores' own.
     """
 
     def __init__(self, directory: Path, *, disk: Disk, wall_clock: Callable[[], float]) -> None:
@@ -72,6 +73,7 @@ class Archive:
         self.wall_clock = wall_clock
         self._outcomes: SimpleQueue[Outcome] = SimpleQueue()
         self._files: list[PartFile] = []  # those that are open; appended by the writer, removed by the keeper
+        self.left: list[tuple[str, str]] = []
         self._passing = False
 
     @property

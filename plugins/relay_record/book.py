@@ -33,6 +33,7 @@ from .program import TRIES, Programs, Ran, Run, fill_in
 from .recorder import MIB, Recorder, Tools, Totals
 from .recovery import note_done, recover_all
 from .retention import Wall, retain
+from .settling import end_left
 from .worker import Worker
 
 DISK_QUEUE_BYTES = 256 * MIB
@@ -200,6 +201,7 @@ class RecordingBook:
             try:
                 if torn and recover_all(self.archive, suspect=suspect, first=first):
                     self._torn, self._suspect = True, suspect
+                end_left(self.archive, self._of)
                 retain(self.archive, self._of, now, make_room)
             finally:
                 self._chores_wait = False

@@ -17,9 +17,6 @@ Format = Literal["fmp4", "flv", "ts"]
 MAX_PART_S = 86_400
 """A file is a day long at most, whatever the options say: FLV counts 24 days, and an index has to end somewhere."""
 
-MAX_RESUME_S = 86_400
-"""A recording that nobody continued for a day is over."""
-
 ProgramPart = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
@@ -36,7 +33,7 @@ class StreamOptions(ConfigModel):
     """Begin a new file after so many megabytes, at a keyframe; 0: never for that reason."""
     segment_clock: bool = False
     """Begin files at whole multiples of *segment_s* since midnight UTC: 3600 means at every full hour."""
-    resume_s: Annotated[float, Field(ge=0, le=MAX_RESUME_S)] = 300
+    resume_s: Annotated[float, Field(ge=0, le=86_400)] = 300
     """A stream that returns within so many seconds continues its recording: new files, the same id.
     A restart of the relay in between changes nothing."""
     keep_days: Annotated[float, Field(ge=0)] = 0

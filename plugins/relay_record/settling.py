@@ -7,13 +7,15 @@ says that it is whole is listed as finished, and what was to be done with it is 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 
 from relay.api import MuxError, mend, recover
 
 from .archive import Archive
+from .disk import folder
 from .names import SIDECAR, FileName, parse_file, stream_of
-from .options import MAX_RESUME_S
+from .options import StreamOptions
 from .sidecar import PENDING, THEN, Document, find_part, unstamp
 
 RECORDING, FINISHED = "recording", "finished"
@@ -41,10 +43,23 @@ def settle(archive: Archive, folder_name: str, at: int) -> None:
             if file.stem == stem and states.get(str(file), RECORDING) == RECORDING:
                 with suppress(OSError):  # somebody is just about to
                     _list(archive, folder_name, file, at)
-        seen = unstamp(document.get("seen_at"))
-        if document.get("state") == RECORDING and (seen is None or archive.wall_clock() - seen > MAX_RESUME_S):
-            with suppress(OSError):
+        if document.get("state") == RECORDING:
+            archive.left.append((folder_name, stem))
+
+
+def end_left(archive: Archive, options_of: Callable[[str], StreamOptions]) -> None:
+    """Note the end of the recordings that an earlier relay left and that nobody continued in time."""
+    for left in tuple(archive.left):
+        folder_name, stem = left
+        resume_s = options_of(stream_of(folder_name) or "").resume_s
+        with suppress(OSError), folder(archive.disk, archive.directory, folder_name) as at:
+            document = archive.sidecars.read(stem, at)
+            seen = unstamp(document.get("seen_at"))
+            over = seen is None or archive.wall_clock() - seen > resume_s
+            if over and document.get("state") == RECORDING:
                 archive.sidecars.change(stem, at, _end)
+            if over:
+                archive.left.remove(left)
 
 
 def _list(archive: Archive, folder_name: str, name: FileName, at: int) -> None:
