@@ -8,6 +8,7 @@ from typing import Any
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509 import Certificate, load_pem_x509_certificate
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IHostnameResolver
 from twisted.internet.protocol import Factory
@@ -261,6 +262,39 @@ class FailureTests(PushTestCase):
         for receiver in resolver.receivers:
             receiver.resolutionComplete()  # the answer comes after all, to nobody
 
+    async def test_an_address_that_leads_nowhere_is_passed_over_for_the_next_one_of_the_name(self) -> None:
+        platform, port = self.platform()
+        self.reactor.nameResolver = _Resolver("::1", "127.0.0.1", answers=True)
+        (push,) = self.push(PushTarget(name="t0", url=f"rtmp://both.example:{port}/live", key=Secret(KEY)))
+
+        await self.state(push, "live")
+
+        assert (push.attempts, len(platform.connections)) == (1, 1)
+
+    async def test_a_name_that_has_an_address_of_the_wrong_family_only_is_tried_again(self) -> None:
+        platform, port = self.platform()
+        self.reactor.nameResolver = _Resolver("::1", answers=True)
+        (push,) = self.push(PushTarget(name="t0", url=f"rtmp://six.example:{port}/live", key=Secret(KEY)))
+
+        await self.state(push, "backing-off")
+
+        assert push.reason in ("refused", "unreachable"), "whether this machine has the family or not"
+        assert self.due_in(push) == 0.5
+        assert not platform.connections
+
+    async def test_a_server_that_announces_chunks_of_a_size_that_cannot_be_is_left(self) -> None:
+        for size in (0, 1 << 31):
+            platform, port = self.platform()
+            said = frame(2, 0, m.SET_CHUNK_SIZE, 0, m.u32(size), CHUNK_SIZE)
+            platform.answer = lambda connection, event, said=said: connection.tcp.write(said)  # type: ignore[method-assign,misc]
+            (push,) = self.push(port)
+
+            await self.state(push, "backing-off")
+
+            assert push.reason == "protocol"
+            assert "chunk.size" in push.detail
+            await self._end()
+
     async def test_a_server_that_says_nothing_is_given_up(self) -> None:
         platform, port = self.platform()
         platform.mute = True
@@ -386,15 +420,19 @@ class FailureTests(PushTestCase):
 
 @implementer(IHostnameResolver)
 class _Resolver:
-    """Finds no address, or never answers."""
+    """Finds these addresses, or never answers."""
 
-    def __init__(self, *, answers: bool) -> None:
+    def __init__(self, *addresses: str, answers: bool) -> None:
+        self._addresses = addresses
         self._answers = answers
         self.receivers: list[Any] = []
 
-    def resolveHostName(self, receiver: Any, hostName: str, *args: Any, **options: Any) -> Any:
+    def resolveHostName(self, receiver: Any, hostName: str, portNumber: int = 0, *args: Any, **options: Any) -> Any:
         receiver.resolutionBegan(self)
         self.receivers.append(receiver)
+        for address in self._addresses:
+            kind = IPv6Address if ":" in address else IPv4Address
+            receiver.addressResolved(kind("TCP", address, portNumber))
         if self._answers:
             receiver.resolutionComplete()
         return self
