@@ -51,10 +51,26 @@ class TargetBook:
         )
         self._wanted: dict[str, dict[str, Wanted]] = {}
         self._wanted = {stream: dict(self._of(stream)) for stream in context.configured_streams if stream != TEMPLATE}
+        self._warn_of_doubles()
         self._live: dict[str, StreamTargets] = {}
         self._started = context.clock.seconds()
         self._ended: dict[str, float] = {}
         self._changed: dict[tuple[str, str], float] = {}
+
+    def _warn_of_doubles(self) -> None:
+        """Say which targets of the file go to one place: only the first that is live is pushed to."""
+        first: dict[tuple[str, bytes], str] = {}
+        for stream, targets in self._wanted.items():
+            for name, wanted in targets.items():
+                here = f"{stream}/{name}"
+                known = first.setdefault((wanted.url(), wanted.options.key.secret.digest()), here)
+                if known != here:
+                    self._context.log.warn(
+                        "targets {first} and {second} have the same address and key; a platform takes one programme "
+                        "per key, so only one of them is pushed to at a time",
+                        first=known,
+                        second=here,
+                    )
 
     # Streams.
 

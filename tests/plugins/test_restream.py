@@ -9,6 +9,7 @@ import pytest
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
+from twisted.logger import formatEvent, globalLogPublisher
 
 from relay.api import (
     ConfigError,
@@ -703,6 +704,18 @@ def test_the_same_address_and_key_twice_is_refused_until_the_first_is_gone() -> 
     second.close()
     relay.control.start("stage", "one")
     assert "one" in relay.pushes.targets
+
+
+def test_the_same_address_and_key_twice_in_the_file_is_said_at_the_start() -> None:
+    lines: list[str] = []
+    globalLogPublisher.addObserver(observe := lambda line: lines.append(formatEvent(line)))
+    try:
+        Relay({"stage": {"one": HERE}, "other": {"two": HERE, "three": {**HERE, "key": "another"}}})
+    finally:
+        globalLogPublisher.removeObserver(observe)
+
+    (line,) = [line for line in lines if "same address and key" in line]
+    assert "targets stage/one and other/two" in line
 
 
 # Failures of our own.
