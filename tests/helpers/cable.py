@@ -43,6 +43,11 @@ class Cable:
         for rule in (f"add rule ip cable out tcp sport {port} drop", f"add rule ip cable in tcp dport {port} drop"):
             self.run("nft", *rule.split())
 
+    def lose(self, percent: int) -> None:
+        """From now on so many packets of a hundred get lost, each way."""
+        for chain in ("out", "in"):
+            self.run(*f"nft add rule ip cable {chain} numgen random mod 100 lt {percent} drop".split())
+
     def mend(self) -> None:
         """Everything passes again."""
         self.run("nft", "flush", "table", "ip", "cable")

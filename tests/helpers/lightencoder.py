@@ -3,8 +3,9 @@
     python -m tests.helpers.lightencoder --url rtmp://127.0.0.1:PORT/live/KEY --file A.flv --maker A --epoch SECONDS
 
 Blocking sockets and no reactor: it starts in a fifth of a second. It begins at its next keyframe. With ``--delay`` its
-line is so much slower, with ``--skew`` its sound so much later; with ``--clock`` its timestamps begin there. It prints
-its own port, then the moment at which its first keyframe left.
+line is so much slower, with ``--skew`` its sound so much later; with ``--clock`` its timestamps begin there. After
+SIGUSR1 it sends no sound any more, after SIGUSR2 no pictures. It prints its own port, then the moment at which its
+first keyframe left.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import socket
 import time
 from pathlib import Path
@@ -56,6 +58,9 @@ class Sender:
         self.skew_ms = skew_ms
         self.clock = clock
         self.began = False
+        self.left_out: set[int] = set()
+        signal.signal(signal.SIGUSR1, lambda *_: self.left_out.add(8))
+        signal.signal(signal.SIGUSR2, lambda *_: self.left_out.add(9))
 
     def run(self, wire: socket.socket, rtmp: ClientConnection) -> None:
         """Send until the connection breaks."""
@@ -79,7 +84,8 @@ class Sender:
                 body = numbered(body, self.maker, int(turn) * PICTURES + unit.number + self.programme.shift)
             else:
                 skew = self.skew_ms
-            send(rtmp.send_media(unit.kind, (self.clock + max(round(due_ms - zero) + skew, 0)) % 2**32, body))
+            if unit.kind not in self.left_out:
+                send(rtmp.send_media(unit.kind, (self.clock + max(round(due_ms - zero) + skew, 0)) % 2**32, body))
             if not self.began:
                 self.began = True
                 print("began", time.monotonic(), flush=True)  # noqa: T201 - what its parent waits for

@@ -1,4 +1,4 @@
-"""Faults of lines, clocks and processes, as a destination sees them (reliability.md 3.4: F1 to F5, F10, F14, F18).
+"""Faults of lines, clocks and processes, as a destination sees them; tests/stream/test_fault_table.py has the list.
 
 Encoders are processes that send real H.264 and AAC in which every picture carries its number; the checker looks only at
 what the destination received. `benchmarks/failover.py` does the same 200 times and measures.
@@ -198,4 +198,87 @@ def test_a_line_that_is_too_thin_is_left(tmp_path: Path, files: dict[str, Path])
         switched = made.running.wait_log("switch", lambda entry: "switched" in str(entry.get("msg")))
         assert "low-bitrate" in str(switched["msg"])
         assert 2.0 <= took <= 8.0  # 6 s are promised of a machine that is not busy (P4)
+        made.check(tmp_path)
+
+
+@pytest.mark.skipif(not LONG, reason="takes a minute; in short on a fake clock: tests/stream/test_jitter.py")
+def test_losses_and_pauses_are_no_reason_to_switch(tmp_path: Path, files: dict[str, Path]) -> None:
+    reason = cables.why_not()
+    if reason:
+        pytest.skip(reason)
+    with cables.cable() as cable:
+        extra = f'[[listen]]\nurl = "rtmp://{cables.HERE}:1936"\n'
+        with show(tmp_path, files, 'mode = "switch"', extra=extra) as made:
+            far = {"before": tuple(cable.command([])), "host": f"{cables.HERE}:1936"}
+            made.start("primary", **far)  # type: ignore[arg-type]
+            wait_for(lambda: made.on_air == "A", "A on air", 20)
+            made.start("backup", **far)  # type: ignore[arg-type]
+            made.wait_ready("backup")
+
+            cable.lose(1)
+            for number in range(60):
+                primary = made.encoders["primary"]
+                if number % 3 == 0:
+                    primary.signal(signal.SIGSTOP)
+                    time.sleep(0.2)
+                    primary.signal(signal.SIGCONT)
+                time.sleep(0.8)
+
+            assert made.running.stream("show")["switches"] == 0
+            assert made.check(tmp_path) == []
+            assert capture.missing(made.session) == (0, 0)
+
+
+@pytest.mark.skipif(not LONG, reason="takes half a minute; in short on a fake clock: tests/stream/test_fault_table.py")
+@pytest.mark.parametrize(
+    ("how", "switches"),
+    [(("--clock", str(2**32 - 4000)), 0), (("--clock", str(2**31 - 4000)), 0), (("--skew", "2600"), 1)],
+    ids=["wrap of 32 bits", "wrap of 31 bits", "sound 2.6 s ahead"],
+)
+def test_what_timestamps_do(tmp_path: Path, files: dict[str, Path], how: tuple[str, ...], switches: int) -> None:
+    with show(tmp_path, files, 'mode = "switch"') as made:
+        made.start("primary", *how)
+        wait_for(lambda: made.on_air == "A", "A on air", 20)
+        made.start("backup")
+        time.sleep(10)
+
+        assert made.running.stream("show")["switches"] == switches
+        if switches:
+            assert made.on_air == "B"
+            assert capture.backward_steps(made.session) == 0
+        else:
+            assert made.check(tmp_path) == []
+            assert capture.missing(made.session) == (0, 0)
+
+
+@pytest.mark.skipif(not LONG, reason="takes half a minute; in short on a fake clock: tests/stream/test_fault_table.py")
+def test_a_primary_that_comes_and_goes_is_not_trusted(tmp_path: Path, files: dict[str, Path]) -> None:
+    with show(tmp_path, files, 'mode = "switch"\nfailback = "prefer-primary"') as made:
+        made.start_both()
+        for _ in range(10):
+            made.lose("primary")
+            made.start("primary")
+            time.sleep(1)
+
+        assert made.running.stream("show")["switches"] == 1
+        (cut,) = made.check(tmp_path)
+        assert cut.missed == 0
+
+
+@pytest.mark.skipif(not LONG, reason="takes half a minute; in short on a fake clock: tests/stream/test_fault_table.py")
+@pytest.mark.parametrize(
+    ("number", "at_least_s", "at_most_s"),
+    [(signal.SIGUSR1, 2.9, 5.0), (signal.SIGUSR2, 0.9, 3.0)],
+    ids=["no sound", "no picture"],
+)
+def test_half_a_programme_is_left(
+    tmp_path: Path, files: dict[str, Path], number: int, at_least_s: float, at_most_s: float
+) -> None:
+    """P3 and P2: 3.5 s and 1.5 s are promised of a machine that is not busy."""
+    with show(tmp_path, files, 'mode = "switch"') as made:
+        made.start_both()
+
+        took = fails_over(made, lambda: made.encoders["primary"].signal(number), 8)
+
+        assert at_least_s <= took <= at_most_s
         made.check(tmp_path)

@@ -5,11 +5,11 @@
 | F1 killed | f1 | test_failover: test_a_killed_primary...; benchmarks/failover.py `killed`, 200 times |
 | F2 cable | f3 | test_failover_faults: test_a_pulled_cable...; benchmarks/failover.py `unplugged` |
 | F3 stopped | f3 | test_failover: test_a_stopped_primary...; test_failover_faults: test_neither_a_short_stall... |
-| F4 half a programme | f4 | |
+| F4 half a programme | f4 | test_failover_faults: test_half_a_programme... (RELAY_LONG=1) |
 | F5 too thin a line | f5 | test_failover_faults: test_a_line_that_is_too_thin_is_left (RELAY_LONG=1) |
-| F6 jitter, loss, pauses | tests/stream/test_jitter.py | |
-| F7 timestamps | f7 | test_relay: test_time_may_pass_the_ends_of_its_fields |
-| F8 comes and goes | f8 | |
+| F6 jitter, loss, pauses | tests/stream/test_jitter.py | test_failover_faults: test_losses... (RELAY_LONG=1) |
+| F7 timestamps | f7 | test_failover_faults: test_what_timestamps_do (RELAY_LONG=1) |
+| F8 comes and goes | f8 | test_failover_faults: test_a_primary_that_comes_and_goes... (RELAY_LONG=1) |
 | F9 another kind of backup | f9 | test_failover: test_a_backup_of_another_kind... |
 | F10 nobody left | f10 | test_failover: test_both_gone...; benchmarks/failover.py `returned`, 200 times |
 | F13 at the same moment | tests/plugins/test_same_moment.py | test_same_moment |
