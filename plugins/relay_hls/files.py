@@ -80,10 +80,16 @@ def write_file(at: int, name: str, pieces: Iterable[bytes], *, replace: bool = F
 
 
 def append(at: int, name: str, line: bytes) -> None:
-    """Append a line to a file."""
+    """Append a line to a file, whole or not at all: half a line would spoil the next one."""
     fd = os.open(name, _APPEND, 0o644, dir_fd=at)
     try:
-        _write_all(fd, line)
+        size = os.fstat(fd).st_size
+        try:
+            _write_all(fd, line)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(fd, size)
+            raise
     finally:
         os.close(fd)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import m3u8
 import pytest
@@ -306,3 +307,25 @@ def test_whoever_waited_over_the_return_gets_a_playlist_with_parts(tmp_path: Pat
 
     assert b"#EXT-X-PART:" in peer.answer().body
     peer.hang_up()
+
+
+def test_a_line_that_did_not_fit_does_not_spoil_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, left = os.write, [30]
+
+    def full(fd: int, data: Any) -> int:
+        if not left[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        count = write(fd, bytes(data)[: left[0]])
+        left[0] -= count
+        return count
+
+    with files.opened(tmp_path) as at:
+        files.append(at, files.JOURNAL, journal.line(end="lost"))
+        monkeypatch.setattr(files.os, "write", full)
+        with pytest.raises(OSError, match="No space"):
+            files.append(at, files.JOURNAL, journal.line(index="x" * 100, target=4))
+        monkeypatch.undo()
+        files.append(at, files.JOURNAL, journal.line(begin=7, discontinuity=1))
+        found = journal.read_journal(files.read_file(at, files.JOURNAL))
+
+    assert (found.begun, found.discontinuity, found.index) == (7, 1, "")
