@@ -136,12 +136,15 @@ class Measured:
 
 def measure_flv(read: Read, whole: int) -> Measured:
     """Count frames and time of an FLV file of *whole* bytes."""
-    times = [
-        int.from_bytes(head[4:7], "big") | head[7] << 24
-        for head, _, stop in flv_tags(read, flv_start(read))
-        if stop <= whole and head[0] in (_AUDIO, _VIDEO) and is_frame(head)
-    ]
-    return Measured(frames=len(times), duration_ms=max(times) - times[0] if times else 0)
+    frames = first = last = 0
+    for head, _, stop in flv_tags(read, flv_start(read)):
+        if stop > whole:
+            break
+        if head[0] in (_AUDIO, _VIDEO) and is_frame(head):
+            time = int.from_bytes(head[4:7], "big") | head[7] << 24
+            first, last = (first, max(last, time)) if frames else (time, time)
+            frames += 1
+    return Measured(frames=frames, duration_ms=last - first)
 
 
 def measure_fmp4(read: Read, whole: int) -> Measured:
