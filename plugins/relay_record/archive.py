@@ -16,7 +16,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from .adopting import adopt
-from .disk import Disk, exists, folder, write_all, write_all_at
+from .disk import Disk, exists, folder, sync_names, write_all, write_all_at
 from .names import PART, SIDECAR, FileName, folder_name, stem_of
 from .partfile import PartFacts, PartFile, Recording
 from .sidecar import Document, Sidecars, describe, stamp
@@ -214,10 +214,10 @@ class Archive:
 
     def _place(self, file: PartFile) -> None:
         """Have the names of file and folder on the disk: data without a name is lost with the power."""
-        self.disk.sync(file.folder)
+        sync_names(self.disk, file.folder)
         root = self.disk.open_root(self.directory)
         try:
-            self.disk.sync(root)
+            sync_names(self.disk, root)
         finally:
             self.disk.close(root)
         file.placed = True
@@ -253,7 +253,7 @@ class Archive:
                 if not self.disk.links(file.fd):
                     raise OSError(errno.ENOENT, "somebody deleted the file")
                 self.disk.rename(file.name + PART, file.name, file.folder)
-                self.disk.sync(file.folder)
+                sync_names(self.disk, file.folder)
             except OSError as error:
                 file.error = error
         if file.error is None:

@@ -49,8 +49,22 @@ class PosixDisk:
 
     def open_root(self, path: Path) -> int:
         """Open the directory of all recordings, made if it is not there."""
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            return os.open(path, _DIRECTORY)
+        except FileNotFoundError:
+            self._make_root(path)
         return os.open(path, _DIRECTORY)
+
+    def _make_root(self, path: Path) -> None:
+        """Make the directory such that it survives a loss of power."""
+        missing = [one for one in (path, *path.parents) if not one.exists()]
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for one in missing:
+            parent = os.open(one.parent, _DIRECTORY)
+            try:
+                sync_names(self, parent)
+            finally:
+                os.close(parent)
 
     def open_folder(self, name: str, at: int) -> int:
         """Open a folder."""
@@ -154,6 +168,15 @@ def write_all_at(disk: Disk, fd: int, data: bytes, offset: int) -> None:
         if count <= 0:
             raise OSError(errno.EIO, "nothing was written")
         rest, offset = rest[count:], offset + count
+
+
+def sync_names(disk: Disk, at: int) -> None:
+    """Have the names in a directory on the disk, where the file system has a way to say so: some have none."""
+    try:
+        disk.sync(at)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+            raise
 
 
 @contextmanager

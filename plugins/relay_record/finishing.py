@@ -14,7 +14,7 @@ from zlib import crc32
 from relay.api import MuxError, mend, recover, remux
 
 from .archive import Archive
-from .disk import folder
+from .disk import folder, sync_names
 from .names import FileName
 from .sidecar import Document, find_part
 
@@ -36,7 +36,7 @@ def make_progressive(archive: Archive, folder_name: str, name: FileName, stop: C
                     _write(archive, source, target, stop)
                     size = os.fstat(target).st_size
                     disk.rename(made, file, at)
-                    disk.sync(at)
+                    sync_names(disk, at)
                 except BaseException:
                     with suppress(OSError):
                         disk.unlink(made, at)

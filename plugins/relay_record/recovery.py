@@ -14,7 +14,7 @@ from pathlib import Path
 from relay.api import Finish, MuxError, mend, recover
 
 from .archive import Archive, Outcome
-from .disk import Disk, exists, folder, write_all_at
+from .disk import Disk, exists, folder, sync_names, write_all_at
 from .names import PART, SIDECAR, FileName, parse_file, stream_of
 from .partfile import PartFacts
 from .settling import measure, settle
@@ -146,7 +146,7 @@ def _mend(archive: Archive, folder_name: str, name: FileName, at: int, suspect: 
         disk.sync(fd)
         name = _free_name(disk, name, at)
         disk.rename(torn, str(name), at)
-        disk.sync(at)
+        sync_names(disk, at)
     finally:
         disk.close(fd)
     facts = _note(archive, folder_name, name, at, size, measured.duration_ms, suspect)

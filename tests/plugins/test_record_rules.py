@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -17,10 +18,11 @@ from relay.api import RecordingFailed, RecordingFinished, RecordingRecovered
 from relay.mux import remux
 from relay.testing import AAC_CONFIG, AVC_CONFIG
 from relay_record import finishing
+from relay_record.disk import PosixDisk
 from relay_record.finishing import make_progressive
 from relay_record.names import parse_file
 from tests.mux import boxreader
-from tests.plugins.recordrig import Crash, Rig, errno_once, rig
+from tests.plugins.recordrig import Crash, FaultyDisk, Rig, errno_once, rig
 
 __all__ = ["rig"]
 
@@ -94,6 +96,37 @@ def test_after_a_sync_that_failed_the_file_is_suspect_and_another_begins(rig: Ma
     assert second["state"] == "finished"
     assert len([event for event in made.events if isinstance(event, RecordingFailed)]) == 1
     assert [event.suspect for event in made.events if isinstance(event, RecordingRecovered)] == [True]
+
+
+def test_the_directory_itself_survives_a_loss_of_power(tmp_path: Path) -> None:
+    synced: list[str] = []
+
+    class Noting(PosixDisk):
+        def sync(self, fd: int) -> None:
+            synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+
+    for _ in range(2):
+        os.close(Noting().open_root(tmp_path / "var" / "recordings"))
+
+    assert sorted(synced) == [str(tmp_path), str(tmp_path / "var")]
+
+
+class NoDirectorySync(FaultyDisk):
+    """A file system that cannot sync directories."""
+
+    def sync(self, fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+
+def test_a_file_system_that_cannot_sync_directories_is_recorded_on(rig: Make) -> None:
+    made = rig(disk=lambda clock: NoDirectorySync())
+    recorder = made.open()
+    sent = made.play(recorder, 3)
+    made.close(recorder)
+
+    assert made.bodies() == [packet.body for packet in sent]
+    assert [type(event) for event in made.events] == [RecordingFinished]
 
 
 def test_the_sidecar_says_every_second_what_is_good(rig: Make) -> None:
