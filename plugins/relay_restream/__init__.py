@@ -71,6 +71,7 @@ class RestreamPlugin:
         directory = config.directory or _cache_directory()
         ingests = IngestLists(
             fetch=fetch_with(context.clock) if config.ingest_lists else None,
+            seconds=context.clock.seconds,
             wall_clock=time.time,
             directory=directory,
             log=context.log,

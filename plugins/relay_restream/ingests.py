@@ -6,7 +6,6 @@ starts without one goes to the preset's own address. The rule it guards: a list 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -16,13 +15,14 @@ from typing import Any
 
 import treq
 from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 
 from relay.api import ConfigError, parse_url
 
-from .presets import Preset
+from .presets import Preset, presets
 
 FETCH_S = 5.0
 FRESH_S = 24 * 3600.0
@@ -37,13 +37,14 @@ _OLD = ("deprecated", "depracated")
 
 @dataclass(slots=True)
 class _List:
-    """What is known about one service."""
+    """What is known about one service; when to ask again is on the relay's clock, which no step of the date moves."""
 
     nearest: str | None = None
     ask_again_at: float = 0.0
 
 
 Fetch = Callable[[str], Deferred[bytes]]
+Thread = Callable[..., Deferred[Any]]
 
 
 class IngestLists:
@@ -53,16 +54,20 @@ class IngestLists:
         self,
         *,
         fetch: Fetch | None,
+        seconds: Callable[[], float],
         wall_clock: Callable[[], float],
         directory: Path | None,
         log: Logger,
+        thread: Thread = deferToThread,
     ) -> None:
-        """Create it empty. Without *fetch* nobody is ever asked; without *directory* nothing is kept on disk."""
+        """Read what was kept. Without *fetch* nobody is ever asked; without *directory* nothing is kept on disk."""
         self._fetch = fetch
+        self._seconds = seconds
         self._wall_clock = wall_clock
         self._directory = directory
         self._log = log
-        self._lists: dict[str, _List] = {}
+        self._thread = thread
+        self._lists = {one.ingests: self._read(one) for one in presets().values() if one.ingests is not None}
 
     def nearest(self, preset: Preset) -> str | None:
         """Return the address of the nearest server, if one is known by now; ask for the list if it is old."""
@@ -74,10 +79,8 @@ class IngestLists:
     def refresh(self, preset: Preset) -> _List:
         """Have a list that is not too old, soon."""
         assert preset.ingests is not None  # noqa: S101 - the caller saw to it
-        known = self._lists.get(preset.ingests)
-        if known is None:
-            known = self._lists[preset.ingests] = self._read(preset)
-        now = self._wall_clock()
+        known = self._lists[preset.ingests]
+        now = self._seconds()
         if self._fetch is not None and now >= known.ask_again_at:
             known.ask_again_at = now + AGAIN_S
             self._fetch(preset.ingests).addCallbacks(
@@ -91,7 +94,7 @@ class IngestLists:
             self._log.warn("the list of ingest servers of {service} names none that can be used", service=preset.title)
             return
         known.nearest = nearest
-        known.ask_again_at = self._wall_clock() + FRESH_S
+        known.ask_again_at = self._seconds() + FRESH_S
         self._log.info("the nearest ingest server of {service} is {url}", service=preset.title, url=nearest)
         self._write(preset, nearest)
 
@@ -118,20 +121,25 @@ class IngestLists:
             at, url = float(kept["at"]), str(kept["url"])
         except (OSError, ValueError, KeyError, TypeError):
             return _List()
-        if not _is_server(url, preset) or at > self._wall_clock():
+        age = self._wall_clock() - at
+        if not _is_server(url, preset) or age < 0:
             return _List()
-        return _List(url, at + FRESH_S)
+        return _List(url, self._seconds() + FRESH_S - age)
 
     def _write(self, preset: Preset, nearest: str) -> None:
         """Keep the address; a directory that cannot be written to costs one request per start."""
         file = self._file(preset)
-        if file is None:
-            return
-        part = file.with_suffix(".part")
-        with contextlib.suppress(OSError):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps({"at": self._wall_clock(), "url": nearest}), "utf-8")
-            os.replace(part, file)
+        if file is not None:
+            text = json.dumps({"at": self._wall_clock(), "url": nearest})
+            self._thread(_replace, file, text).addErrback(lambda failure: None)
+
+
+def _replace(file: Path, text: str) -> None:
+    """Write a file anew; for a thread. Raises OSError."""
+    part = file.with_suffix(".part")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part.write_text(text, "utf-8")
+    os.replace(part, file)
 
 
 def nearest_of(body: bytes, preset: Preset) -> str | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
@@ -139,7 +140,9 @@ class Web:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.waiting: list[Deferred[bytes]] = []
-        self.now = 1_800_000_000.0
+        self.now = 500.0
+        self.jobs = 0
+        self.wall = 1_800_000_000.0
 
     def __call__(self, url: str) -> Deferred[bytes]:
         self.asked.append(url)
@@ -148,7 +151,18 @@ class Web:
 
     def lists(self, directory: Path | None = None, *, offline: bool = False) -> IngestLists:
         fetch = None if offline else self
-        return IngestLists(fetch=fetch, wall_clock=lambda: self.now, directory=directory, log=Logger())
+        return IngestLists(
+            fetch=fetch,
+            seconds=lambda: self.now,
+            wall_clock=lambda: self.wall,
+            directory=directory,
+            log=Logger(),
+            thread=self.thread,
+        )
+
+    def thread(self, work: Callable[..., object], *arguments: object) -> Deferred[Any]:
+        self.jobs += 1
+        return maybeDeferred(work, *arguments)
 
 
 TWITCH = find_preset("twitch")
@@ -203,6 +217,22 @@ def test_a_list_is_kept_on_disk_for_the_next_start(tmp_path: Path) -> None:
     assert len(web.asked) == 1
     assert web.lists(directory, offline=True).nearest(TWITCH) == NEAR
     assert [path.suffix for path in directory.iterdir()] == [".json"]
+    assert web.jobs == 1, "the disk is written to in a thread"
+    web.wall += FRESH_S
+    assert web.lists(directory).nearest(TWITCH) == NEAR, "an old one is better than none"
+    assert len(web.asked) == 2
+
+
+def test_a_date_that_is_set_does_not_keep_a_list_from_being_asked_for() -> None:
+    web = Web()
+    lists = web.lists()
+    lists.nearest(TWITCH)
+    web.waiting[0].callback(GOOD)
+    web.wall -= 365 * 86_400
+    web.now += FRESH_S
+    lists.nearest(TWITCH)
+
+    assert len(web.asked) == 2
 
 
 @pytest.mark.parametrize(
