@@ -117,6 +117,10 @@ class PowerDisk(FaultyDisk):
         target = self.names_of[self._fds[at]].pop(name)
         self._note("unlink", self._fds[at], name=name, target=target)
 
+    def close(self, fd: int) -> None:
+        self._fds.pop(fd, None)
+        super().close(fd)
+
     def _at(self, fd: int, name: str) -> int:
         return self.names_of[self._fds[fd]][name]
 
@@ -140,7 +144,9 @@ class PowerDisk(FaultyDisk):
         self._note("write", node, offset=offset, data=data)
 
     def _synced(self, fd: int) -> None:
-        node = self._fds[fd]
+        node = self._fds.get(fd)
+        if node is None:
+            return  # above the directory of all recordings
         if node in self._content and not self.names_of[node]:
             self._see_other_writers(fd, node)
         self._note("sync", node)
