@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from twisted.python.failure import Failure
 
@@ -69,7 +70,7 @@ class Answer:
         programme.requests += 1
         name = self._address.file
         if prefix and name != INDEX:
-            self._redirect(prefix + name)
+            self._redirect(prefix + quote(name))
         elif name == INDEX:
             self._index(programme, prefix)
         elif name.endswith(".m3u8"):
@@ -80,13 +81,13 @@ class Answer:
     def _recording(self, prefix: str) -> None:
         """Give a file of an event that is over."""
         event, name = self._address.event, self._address.file
-        if prefix:
-            self._redirect(f"../{prefix}{EVENT_MARK}{event}/{name}")
-            return
         is_playlist = bool(PLAYLIST_NAME.fullmatch(name))
         known = event == LAST or EVENT_NAME.fullmatch(event)
         if not known or not (is_playlist or MEDIA_NAME.fullmatch(name)):
             refuse(self._request, 404, "path.unknown")
+            return
+        if prefix:
+            self._redirect(f"../{prefix}{EVENT_MARK}{event}/{name}")
             return
 
         def give(data: bytes) -> None:
@@ -103,13 +104,13 @@ class Answer:
     def _read(self, event: str, name: str, give: Callable[[bytes], None]) -> None:
         """Read a file of an event in a thread, and go on with it."""
         store = self._house.store
+        if store is None:
+            refuse(self._request, 404, "segment.unknown")
+            return
         try:
-            reading = None if store is None else store.read(self._address.stream, event, name)
+            reading = store.read(self._address.stream, event, name)
         except BusyError:
             refuse(self._request, 503, "disk.busy", retry_s=1)
-            return
-        if reading is None:
-            refuse(self._request, 404, "segment.unknown")
             return
 
         def gone(_: object) -> None:
@@ -121,7 +122,13 @@ class Answer:
                 refuse(self._request, 404, "segment.unknown")
 
         self._request.notifyFinish().addErrback(gone)
-        reading.addCallbacks(lambda data: None if self._gone else give(data), missing)
+
+        def come(data: bytes) -> None:
+            if not self._gone:
+                store.lending.lend(len(data), self._request.notifyFinish())
+                give(data)
+
+        reading.addCallbacks(come, missing)
         reading.addErrback(self._failed)
 
     def _redirect(self, place: str) -> None:

@@ -20,7 +20,10 @@ class Cut(Enum):
     NOTHING = 0
     PART = 1
     SEGMENT = 2
-    HOLE = 3
+    LATE = 3
+    """The frame comes so late that the one before it, which lasts until now, is too long for its segment: let that one
+    begin the next."""
+    HOLE = 4
     """The frame does not follow what was before: end the segment there, and go on with a keyframe."""
 
 
@@ -75,7 +78,8 @@ class Cutter:
         if start is None:
             self._last = dts
             return Cut.NOTHING
-        step = dts - self._last
+        before = self._last
+        step = dts - before
         if step > GAP_MS and step > 3 * self.interval_ms:
             return Cut.HOLE
         self._last = dts
@@ -84,6 +88,8 @@ class Cutter:
             self._steps_ms += step
         self.interval_ms += (step - self.interval_ms) / 16
         elapsed = dts - start
+        if elapsed > limit_ms and before > start:
+            return Cut.LATE
         if keyframe:
             if self._key_at is not None and dts > self._key_at:
                 self._gop_ms = dts - self._key_at

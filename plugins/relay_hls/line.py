@@ -60,6 +60,7 @@ class Line:
         self._lead = (planned.lead.kind, planned.lead.track_id)
         self._is_video = planned.has_video
         self._cut_from: int | None = None
+        self._newest: Packet | None = None
         self._init_size = 0
         self._held = 0
         self._early: deque[Packet] = deque(maxlen=MAX_EARLY)
@@ -69,6 +70,7 @@ class Line:
         if (packet.kind, packet.track) == self._lead:
             if not self._make_room(packet):
                 return
+            self._newest = packet
         elif self.rendition.open is None:
             self._early.append(packet)
             return
@@ -100,7 +102,11 @@ class Line:
         if cut is Cut.HOLE:
             self.stop()
             return self._make_room(packet)
-        if cut is Cut.SEGMENT or self._held >= self._largest:
+        if cut is Cut.LATE and self._newest is not None:
+            self._add(self.muxer.cut())
+            self.rendition.finish()
+            self.begin(self._newest)
+        elif cut is Cut.SEGMENT or self._held >= self._largest:
             self.next_segment(packet)
         elif cut is Cut.PART:
             self._add(self.muxer.cut_before(packet))

@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 
 from . import files, journal
 from .journal import Journal, Record
+from .lending import Lending
 from .options import MIB
 from .segments import Segment
 from .worker import Worker
@@ -35,7 +36,7 @@ LAST = "last"
 
 
 class BusyError(Exception):
-    """Too many reads wait."""
+    """Too many reads wait, or viewers hold too much of what was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class Store:
         self.min_free = min_free
         self._log = log
         self._wall_clock = wall_clock
+        self.lending = Lending()
         self._readers = [Worker(f"hls-reader-{number}", clock) for number in range(READERS)]
         self._lock = -1
 
@@ -131,7 +133,7 @@ class Store:
     def read(self, stream: str, event: str, name: str) -> Deferred[bytes]:
         """Return a file of an event; fails with OSError, or at once when too many wait."""
         reader = min(self._readers, key=lambda worker: worker.waiting)
-        if reader.waiting * READERS >= MAX_READS:
+        if reader.waiting * READERS >= MAX_READS or self.lending.is_full:
             raise BusyError
         return reader.do(lambda: self._read(stream, event, name))
 
@@ -163,8 +165,7 @@ class Store:
                 for event in files.names(at):
                     if not files.EVENT_NAME.fullmatch(event) or files.age_s(at, event, self._wall_clock()) < seconds:
                         continue
-                    if os.access(f"{event}/index.m3u8", os.F_OK, dir_fd=at):
-                        files.remove_event(at, event)
+                    files.remove_event(at, event)  # without an index too: killed before anything was shown
 
     def new_event(self) -> str:
         """Name an event that begins now, behind all names before it."""

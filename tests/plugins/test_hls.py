@@ -299,6 +299,23 @@ def test_keyframes_that_stay_out_do_not_exceed_the_target_duration() -> None:
     assert not playlist.is_independent_segments
 
 
+@pytest.mark.parametrize("container", ["fmp4", "ts"])
+def test_a_picture_that_stays_for_long_begins_a_segment_rather_than_make_one_too_long(container: str) -> None:
+    stage = Stage(segment_s=1, container=container)
+    stage.start()
+    stage.run(2.0)
+    late = stage.now_ms + 1_100  # as a shared screen on which nothing moves
+
+    stage.play([avc_frame(late + 40 * n, keyframe=n == 0) for n in range(60)])
+
+    listed = whole(stage.text("stage/main.m3u8"))
+    assert max(round(segment.duration, 3) for segment in listed) < 1.5
+    assert [segment.discontinuity for segment in listed].count(True) == 1
+    dates = [segment.program_date_time for segment in listed]
+    for before, after, date in zip(listed, listed[1:], dates[1:], strict=False):
+        assert (date - before.program_date_time).total_seconds() == pytest.approx(before.duration, abs=0.002), after
+
+
 def test_the_target_duration_is_learned_from_long_gops_at_the_start() -> None:
     stage = Stage()
     stage.start()

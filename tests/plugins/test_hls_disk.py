@@ -10,7 +10,8 @@ from typing import Any
 import m3u8
 import pytest
 
-from relay_hls import files, journal
+from relay.testing import avc_frame
+from relay_hls import files, journal, lending
 from tests.helpers.hls import Stage, tag, uris
 
 
@@ -195,6 +196,42 @@ def test_a_directory_that_is_deleted_comes_back(tmp_path: Path) -> None:
     assert files_before
     assert list(tmp_path.rglob("*.m4s"))
     assert stage.get("stage/main.m3u8").status == 200
+
+
+def test_viewers_who_do_not_read_hold_a_bounded_part_of_what_is_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = stage_on(tmp_path)
+    stage.start()
+    stage.play(avc_frame(40 * n, keyframe=n % 25 == 0, size=20_000) for n in range(250))
+    stage.end()
+    name = uris(stage.lines("stage/@last/main.m3u8"))[0]
+    size = len(stage.get(f"stage/@last/{name}").body)
+    monkeypatch.setattr(lending, "MAX_LENT", 2 * size)
+    deaf = [stage.peer() for _ in range(2)]
+    for peer in deaf:
+        peer.transport.write = lambda data, to=peer.transport: to.producer and to.producer.pauseProducing()  # type: ignore[method-assign]
+        peer.begin("GET", f"/hls/stage/@last/{name}")
+
+    refused = stage.get(f"stage/@last/{name}")
+
+    assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+    deaf[0].hang_up()
+    for _ in range(3):
+        assert stage.get(f"stage/@last/{name}").status == 200
+
+
+def test_what_a_killed_relay_left_before_anything_was_shown_is_deleted_like_the_rest(tmp_path: Path) -> None:
+    stage = stage_on(tmp_path, keep_days=1)
+    torn = tmp_path / "stage" / "20200101T000000Z-aabbcc"
+    torn.mkdir(parents=True)
+    (torn / files.JOURNAL).write_bytes(journal.line(begin=7, discontinuity=3))
+    (torn / "aabbcc-main-7.m4s").write_bytes(b"x")
+    os.utime(torn, (1, 1))
+    stage.clock.advance(3_700)
+    stage.plugin.tick()
+
+    assert not torn.exists()
 
 
 def test_links_and_pipes_under_our_names_are_not_followed(tmp_path: Path) -> None:

@@ -294,6 +294,13 @@ def test_a_media_playlist_asked_for_with_the_key_leads_to_its_signed_address() -
     assert stage.get("stage/" + answer.headers["location"]).status == 200
 
 
+def test_whatever_is_asked_for_the_signed_address_is_one() -> None:
+    location = playing(9, answer=only_with_key).get(f"stage/a%20b%3f%23.m3u8?key={KEY}").headers["location"]
+
+    assert location.startswith("~")
+    assert location.endswith("/a%20b%3F%23.m3u8")
+
+
 def test_the_plugins_are_asked_once_in_a_while_and_told_who_asks() -> None:
     stage = playing(9)
     before = len(stage.gate.asked)
