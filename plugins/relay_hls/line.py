@@ -66,7 +66,10 @@ class Line:
         self._early: deque[Packet] = deque(maxlen=MAX_EARLY)
 
     def write(self, packet: Packet) -> None:
-        """Take one frame of its tracks."""
+        """Take one frame of its tracks. One of nothing lasts for no time: no muxer takes it."""
+        if len(packet.body) <= packet.offset:
+            self._count("empty")
+            return
         if (packet.kind, packet.track) == self._lead:
             if not self._make_room(packet):
                 return

@@ -115,6 +115,22 @@ def test_captions_of_the_encoder_can_be_shown(browser: Browser, tmp_path: Path, 
         browser.open("about:blank")
 
 
+@pytest.mark.skipif(not LONG, reason="slow by nature: make soak")
+def test_captions_in_cea_708_alone_are_not_shown(browser: Browser, tmp_path: Path, clips: dict[str, Path]) -> None:
+    """hls.js reads CEA-608 and nothing else; when this fails, docs/operations.md has to say something better."""
+    captioned = tmp_path / "captioned.flv"
+    captioned.write_bytes(with_captions(clips["red"].read_bytes(), "GOOD EVENING", cea608=False))
+    with hls_relay(tmp_path) as running, on_air(running, PRIMARY, captioned):
+        wait_for(lambda: running.stream("show").get("state") == "live", "stream")
+        browser.open(page(running))
+        browser.wait(PLAYS, "picture")
+        time.sleep(6)
+
+        assert browser.run("return document.getElementById('captions').hidden")
+        assert browser.run(PLAYS)
+        browser.open("about:blank")
+
+
 def test_a_viewer_stays_through_a_failover_and_a_restart(
     browser: Browser, tmp_path: Path, clips: dict[str, Path]
 ) -> None:
