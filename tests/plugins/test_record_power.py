@@ -76,10 +76,14 @@ def record(rig: Make, directory: Path, form: str) -> Programme:
         made.close(recorder)
     for number, step in enumerate(programme.log):
         if step.what == "rename" and step.other.endswith((".flv", ".mp4", ".ts")):
-            synced = next(n for n in range(number, len(programme.log)) if programme.log[n].what == "sync")
+            synced = next(n for n in range(number, len(programme.log)) if is_sync(programme.log[n], step.node))
             programme.finished[step.other] = (synced, (directory / "town" / step.other).stat().st_size)
     assert len(programme.finished) >= 3
     return programme
+
+
+def is_sync(step: Step, node: int) -> bool:
+    return step.what == "sync" and step.node == node
 
 
 def frames_of(path: Path, *, torn_end: bool) -> dict[MediaKind, list[bytes]]:
@@ -156,6 +160,7 @@ def check(made: Rig, programme: Programme, steps: int, moment: str, *, twice: bo
         if at < steps:
             path = made.directory / "town" / name
             assert path.exists(), f"{moment}: {name} was finished and is gone"
+            assert twice or len(parts[name]["tracks"]) == 2, f"{moment}: its sidecar was lost"
             assert path.stat().st_size == size, f"{moment}: {name} was finished and is another"
     lost = [at for at, packet in programme.sent if at <= now and payload_of(packet) not in found]
     assert not lost or now - lost[0] <= MAX_LOST_S, f"{moment}: {now - lost[0]:.2f} s are lost"
@@ -175,6 +180,9 @@ def test_a_power_failure_costs_1200_ms_at_most(rig: Make, tmp_path: Path, form: 
             moment = f"{form}, {steps} steps, seed {seed}"
             directory = tmp_path / f"{form}-{steps}-{seed}"
             lose_power(programme.log[:steps], directory, Random(moment))
+            for name, (at, size) in programme.finished.items():
+                if at < steps:
+                    assert (directory / "town" / name).stat().st_size == size, f"{moment}: {name} was finished"
             again = rig(directory=directory, format=form)
             again.wait(0.2)
 
