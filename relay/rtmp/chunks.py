@@ -18,8 +18,8 @@ from relay.rtmp.chunk_stream import NEAR, ChunkStream, count_markers
 from relay.rtmp.errors import RemoteProtocolError
 from relay.rtmp.events import Message
 from relay.rtmp.framing import DEFAULT_CHUNK_SIZE
-from relay.rtmp.limits import MAX_CHUNK_SIZE, WireLimits
-from relay.rtmp.messages import ABORT, AUDIO, SET_CHUNK_SIZE, SET_PEER_BANDWIDTH, VIDEO
+from relay.rtmp.limits import WireLimits
+from relay.rtmp.messages import ABORT, AUDIO, SET_CHUNK_SIZE, SET_PEER_BANDWIDTH, VIDEO, read_chunk_size
 
 _MEDIA = frozenset((AUDIO, VIDEO))
 _KNOWN = frozenset((*range(1, 7), *_MEDIA, *range(15, 21), aggregate.AGGREGATE))
@@ -358,7 +358,7 @@ class ChunkReader:
         if is_control != (csid == _CONTROL_CSID) or (is_control and stream.stream_id):
             self.odd["chunk.odd_csid"] += 1
         if type_id == SET_CHUNK_SIZE:
-            self.chunk_size = _parse_chunk_size(payload)
+            self.chunk_size = read_chunk_size(payload)
         elif not payload:
             self.odd["msg.empty"] += 1
         elif type_id == ABORT:
@@ -396,15 +396,3 @@ class ChunkReader:
         age = self._now - oldest.since
         if age > self._limits.partial_age_s:
             raise RemoteProtocolError("chunk.partial_age", f"message unfinished for {age:.0f} s")
-
-
-def _parse_chunk_size(payload: bytes) -> int:
-    """Return what Set Chunk Size says (RTMP 1.0 §5.4.1); it holds from the next chunk on, on every chunk stream."""
-    if len(payload) < 4:
-        raise RemoteProtocolError("ctl.short", f"Set Chunk Size of {len(payload)} bytes")
-    size = int.from_bytes(payload[:4], "big")
-    if size == 0:
-        raise RemoteProtocolError("chunk.size_zero", "Set Chunk Size 0")
-    if size > 0x7FFFFFFF:
-        raise RemoteProtocolError("chunk.size_reserved_bit", f"Set Chunk Size {size:#x}")
-    return min(size, MAX_CHUNK_SIZE)

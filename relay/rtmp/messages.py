@@ -9,6 +9,9 @@ from __future__ import annotations
 from struct import Struct
 from typing import Final
 
+from relay.rtmp.errors import RemoteProtocolError
+from relay.rtmp.limits import MAX_CHUNK_SIZE
+
 SET_CHUNK_SIZE: Final = 1
 ABORT: Final = 2
 ACKNOWLEDGEMENT: Final = 3
@@ -68,6 +71,22 @@ def buffer_length(stream_id: int, milliseconds: int) -> bytes:
 def read_u32(payload: bytes) -> int | None:
     """Return the first 32-bit number of *payload*, None when it is too short."""
     return _U32.unpack_from(payload)[0] if len(payload) >= _U32.size else None
+
+
+def read_chunk_size(payload: bytes) -> int:
+    """Return what Set Chunk Size says (RTMP 1.0 §5.4.1); it holds from the next chunk on, on every chunk stream.
+
+    Raises:
+        RemoteProtocolError: the number is missing, 0 or above 2^31 - 1.
+    """
+    size = read_u32(payload)
+    if size is None:
+        raise RemoteProtocolError("ctl.short", f"Set Chunk Size of {len(payload)} bytes")
+    if size == 0:
+        raise RemoteProtocolError("chunk.size_zero", "Set Chunk Size 0")
+    if size > 0x7FFFFFFF:
+        raise RemoteProtocolError("chunk.size_reserved_bit", f"Set Chunk Size {size:#x}")
+    return min(size, MAX_CHUNK_SIZE)
 
 
 def read_peer_bandwidth(payload: bytes) -> tuple[int, int] | None:
