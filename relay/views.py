@@ -108,6 +108,15 @@ class RelayViews:
         state = "live" if wanted is live.live_feed else "armed"
         return SwitchView(stream=stream, feed=feed, state=state)
 
+    def kick(self, stream: str, feed: str, cooloff_s: float) -> bool:
+        """End a publish; False when nobody publishes this feed."""
+        live = self._door.registry.get(stream)
+        found = None if live is None else live.find_feed(feed)
+        publisher = None if found is None else self._door.publishers.get(found)
+        if publisher is not None:
+            publisher.kick(cooloff_s)
+        return publisher is not None
+
     def recording(self, stream: str) -> RecordingView | None:
         """What is known of a stream's recording."""
         control = self._host.recording_control

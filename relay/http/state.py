@@ -237,6 +237,10 @@ class RelayState(Protocol):
         """Put a feed on air; None when the stream has no such feed."""
         ...
 
+    def kick(self, stream: str, feed: str, cooloff_s: float) -> bool:
+        """End the publish of a feed and keep it out for so long; False when nobody publishes it."""
+        ...
+
     def recording(self, stream: str) -> RecordingView | None:
         """Return what is known of a stream's recording, live or not; None without a plugin that records."""
         ...

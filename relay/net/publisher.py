@@ -29,6 +29,8 @@ TAKEOVER_POLL_S = 0.1
 BAD_NAME = "NetStream.Publish.BadName"
 DENIED = "NetStream.Publish.Denied"
 
+KICKED = "The operator has ended this publish."
+
 GENERIC_REFUSAL = "Publishing refused: the stream key is not accepted. Check the key in your encoder."
 
 
@@ -113,6 +115,9 @@ class Publisher:
                 f"a target leads stream {name} back to itself",
                 "This stream comes from here already.",
             )
+        kept_out = self._kept_out(decision)
+        if kept_out is not None:
+            return kept_out
         free = await self._is_free(decision)
         if free and not self._gone:
             if not await self._my_turn(decision):
@@ -124,6 +129,9 @@ class Publisher:
             return "publish.busy", f"feed {decision.feed} of {name} is in use", public
         if self._gone:
             return None
+        kept_out = self._kept_out(decision)  # somebody may have been kicked meanwhile
+        if kept_out is not None:
+            return kept_out
         door, connection = self._door, self.connection
         if door.draining:
             return "shutdown", "the relay is shutting down", "The relay is shutting down."
@@ -133,6 +141,14 @@ class Publisher:
             return code, "too many publishers", "The relay is full: too many encoders are connected."
         self._start(decision)
         return None
+
+    def _kept_out(self, decision: Allow) -> tuple[str, str, str] | None:
+        door = self._door
+        seconds = door.turnstile.barred_s(decision.stream_name, decision.feed, door.clock.seconds())
+        if not seconds:
+            return None
+        why = f"feed {decision.feed} of {decision.stream_name} was kicked and is kept out for {seconds:.0f} s more"
+        return "publish.kicked", why, KICKED
 
     async def _my_turn(self, decision: Allow) -> bool:
         """Wait as long as this feed has to after its last publishes; False when that is too long."""
@@ -231,6 +247,13 @@ class Publisher:
             self.connection.refuse("publish.idle", f"no media for {limits.publish_idle_s:g} s")
 
     # The end.
+
+    def kick(self, cooloff_s: float) -> None:
+        """End it by the operator's word, and keep its feed out for so long."""
+        feed, stream = self.feed, self.stream
+        if feed is not None and stream is not None:
+            self._door.turnstile.bar(stream.name, feed.name, cooloff_s, self._door.clock.seconds())
+            self.revoke("publish.kicked", f"kicked; kept out for {cooloff_s:g} s", KICKED)
 
     def revoke(self, code: str, reason: str, public: str) -> None:
         """Take the grant back: tell the encoder *public*, then close its connection."""

@@ -64,6 +64,7 @@ class FakeState:
     known: list[StreamView] = field(default_factory=lambda: [TOWNHALL, StreamView(name="nested/one", state="waiting")])
     ports: list[ListenerView] = field(default_factory=lambda: [ListenerView(url="rtmp://127.0.0.1:1935", up=True)])
     switched: list[tuple[str, str]] = field(default_factory=list)
+    kicked: list[tuple[str, str, float]] = field(default_factory=list)
     recordings: dict[str, RecordingView] = field(default_factory=dict)
     connections: Mapping[str, int] = field(default_factory=lambda: {"publisher": 2, "player": 4})
 
@@ -84,6 +85,13 @@ class FakeState:
             return None
         self.switched.append((stream, feed))
         return SwitchView(stream=stream, feed=feed, state="armed")
+
+    def kick(self, stream: str, feed: str, cooloff_s: float) -> bool:
+        view = self.stream(stream)
+        known = view is not None and any(one.name == feed for one in view.feeds)
+        if known:
+            self.kicked.append((stream, feed, cooloff_s))
+        return known
 
     def recording(self, stream: str) -> RecordingView | None:
         return self.recordings.get(stream)

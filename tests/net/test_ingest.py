@@ -554,6 +554,36 @@ class OwnershipTests(IngestTestCase):
         assert stream.switches == 1
         assert self.door.admission.roles["publisher"] == 1
 
+    async def test_who_is_kicked_is_told_and_kept_out_until_its_time_is_over(self) -> None:
+        self.open()
+        first = await on_air(self.port)
+        await until(lambda: self.feed().packets_total == 8, "media")
+        self.door.publishers[self.feed()].kick(60)
+        await until(lambda: first.caller.closed, "the kick")
+        assert "operator" in first.caller.said("NetStream.Publish.BadName")
+        assert self.answers.of(FeedEnded)[0].reason == "publish.kicked"
+
+        again = await call(self.port, Caller("publish", "primary"))
+        await until(lambda: again.closed, "the refusal")
+        assert "operator" in again.said("NetStream.Publish.BadName")
+        assert (await encoder(self.port, "backup")).has(PublishAccepted), "the other feed is free"
+        self.wait(60)
+        assert (await encoder(self.port, "primary")).has(PublishAccepted)
+
+    async def test_who_waits_for_a_feed_that_is_kicked_meanwhile_does_not_get_it(self) -> None:
+        self.open()
+        await on_air(self.port)
+        await until(lambda: self.feed().packets_total == 8, "media")
+        self.wait(1.5)
+        second = await call(self.port, Caller("publish", "primary"))
+        await until(lambda: len(self.answers.asked) == 2, "the question")
+
+        self.door.publishers[self.feed()].kick(60)
+        self.wait(0.5)
+        await until(lambda: second.closed, "the refusal")
+
+        assert not second.has(PublishAccepted)
+
     async def test_the_old_encoder_is_told_if_it_still_listens(self) -> None:
         self.open()
         first = await on_air(self.port)

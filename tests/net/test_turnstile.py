@@ -46,3 +46,15 @@ def test_memory_is_bounded_by_forgetting_the_oldest() -> None:
         turnstile.wait_s(f"s{number}", "primary", 100.0)
 
     assert turnstile.wait_s("show", "primary", 100.0) == 0.0
+
+
+def test_who_was_kicked_is_kept_out_for_so_long_and_nobody_else_is() -> None:
+    turnstile = Turnstile()
+
+    turnstile.bar("show", "primary", 60, 100.0)
+
+    assert turnstile.barred_s("show", "primary", 101.0) == 59
+    assert turnstile.barred_s("show", "primary", 160.0) == 0
+    assert turnstile.barred_s("show", "backup", 101.0) == 0
+    turnstile.bar("show", "backup", 60, 161.0)
+    assert set(turnstile._barred) == {("show", "backup")}, "the past is forgotten"
