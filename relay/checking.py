@@ -26,6 +26,7 @@ from relay.errors import ConfigError, PluginError
 from relay.log import clean_line
 from relay.media.snow import MAX_KBPS
 from relay.net.checkplan import CheckPlan, Report, facts_of
+from relay.net.dnsthreads import DnsThreads
 from relay.net.endpoints import parse_url
 from relay.net.monotonic import use_monotonic_time
 from relay.net.preflight import Preflight
@@ -279,8 +280,11 @@ def _run(orders: list[Order], reactor: Any, *, quiet: bool) -> list[Report] | No
         if reactor.running:
             reactor.stop()
 
+    names = DnsThreads(reactor)
+    reactor.callWhenRunning(names.start)
     reactor.callWhenRunning(lambda: Deferred.fromCoroutine(all_of_them()).addBoth(done))
     reactor.run()
+    names.stop()
     if failures or len(reports) < len(orders):
         _complain(failures[0] if failures else "interrupted")
         return None

@@ -12,17 +12,14 @@ import resource
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from threading import Thread
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet._resolver import GAIResolver  # Twisted has no public way to give DNS its own threads
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, maybeDeferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 
 from relay.config import TEMPLATE, Config
 from relay.context import PushTarget
@@ -36,6 +33,7 @@ from relay.net.admission import Admission
 from relay.net.attempt import PushTools
 from relay.net.audiences import Audiences
 from relay.net.delivery import Confirmation
+from relay.net.dnsthreads import DnsThreads
 from relay.net.door import Door
 from relay.net.flusher import Flusher
 from relay.net.lag import LagMonitor
@@ -61,19 +59,6 @@ STOP_S = 4.0
 
 RESERVED_FDS = 64
 """Descriptors kept free for files, destinations and the log when connections reach their limit."""
-
-DNS_THREADS = 16
-"""A stalled look-up holds a thread for seconds; Twisted's shared pool would hold everything else up with it."""
-
-
-class DnsThreads(ThreadPool):
-    """Threads that nobody waits for: one that hangs in a look-up must not hold up the stop, nor the process."""
-
-    threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
-
-    def stop(self) -> None:
-        self.threads = []  # those that would be joined
-        super().stop()
 
 
 class RelayService(MultiService):
@@ -136,8 +121,7 @@ class RelayService(MultiService):
         self.listeners = [self._listener(index, one) for index, one in enumerate(config.listen)]
         self._site = self._build_site()
         self._http_port: Any = None
-        self._dns = DnsThreads(0, DNS_THREADS, "dns")
-        self._resolver_before: Any = None
+        self._dns = DnsThreads(reactor)
         self._hurried = False
         for service in (self.watch, self._lag, *self.host.services()):
             service.setServiceParent(self)
@@ -292,7 +276,6 @@ class RelayService(MultiService):
     def startService(self) -> None:
         super().startService()  # type: ignore[no-untyped-call]
         self._dns.start()
-        self._resolver_before = self._reactor.installNameResolver(GAIResolver(self._reactor, lambda: self._dns))
         host, port = self.config.http.listen.rpartition(":")[0], self._http_port.getHost().port
         self.log.info("HTTP on http://{host}:{port}", host=host, port=port)
         _settle_memory()
@@ -335,8 +318,7 @@ class RelayService(MultiService):
         waiting = [maybeDeferred(super().stopService)]
         if self._http_port is not None:
             waiting.append(maybeDeferred(self._http_port.stopListening))
-        if self._resolver_before is not None:
-            self._reactor.installNameResolver(self._resolver_before)
+        if self._dns.started:
             self._dns.stop()
         return DeferredList(waiting)
 

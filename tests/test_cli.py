@@ -323,3 +323,19 @@ def test_check_says_which_part_of_a_target_is_not_there(
 
     assert run("check", "--target", target, "--config", file) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_check_does_not_wait_for_a_name_server_that_hangs() -> None:
+    program = (
+        "import socket, time\n"
+        "socket.getaddrinfo = lambda *anything: time.sleep(60)\n"
+        "from relay.cli import main\n"
+        "raise SystemExit(main(['check', 'rtmp://slow.example/live', '--no-publish', '--timeout', '0.2']))\n"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(["plugins", "."])}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=env, capture_output=True, text=True, timeout=45, check=False
+    )
+
+    assert done.returncode == 1, done.stderr
+    assert "This machine's DNS does not answer." in done.stdout
