@@ -28,9 +28,9 @@ from tests.integration.test_record import media
 
 pytestmark = pytest.mark.integration
 
-ROUNDS = 60 if LONG else 5
+ROUNDS = 60 if LONG else 4
 KILLS = 4
-"""An encoder is killed or kicked in every fourth round, the first included; it takes two seconds to be back."""
+"""An encoder is killed or kicked in every fourth round, the first included: it takes two seconds to be back."""
 MARK = re.compile(re.escape(programme.MARK) + rb"([AB]\d{10})")
 
 
