@@ -39,7 +39,7 @@ from .worker import Worker
 DISK_QUEUE_BYTES = 256 * MIB
 """What waits for one disk in all: as much as 32 streams may have."""
 MAX_STREAMS = 10_000
-"""Streams whose wish is remembered: names come from callers of the API."""
+"""Streams whose wish or whose numbers are remembered: names come from callers of the API, and from encoders."""
 RESERVE_BYTES = 1024 * MIB
 RESERVE_SHARE = 0.02
 MORE_THAN_RESERVE = 1.05
@@ -112,6 +112,8 @@ class RecordingBook:
             recording = past.recording
         elif past is not None:
             self._end(past.recording)
+        if len(self._totals) >= MAX_STREAMS:
+            self._totals = {one: self._totals[one] for one in self._live if one in self._totals}
         recorder = Recorder(
             self._tools,
             name,

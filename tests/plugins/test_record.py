@@ -33,7 +33,7 @@ from relay.testing import (
     result_of,
     track_set,
 )
-from relay_record import RecordPlugin
+from relay_record import RecordPlugin, book
 from relay_record.book import TICK_S
 from relay_record.options import Options
 from relay_record.recorder import QUEUE_BYTES, State
@@ -462,6 +462,23 @@ def test_what_was_written_only_grows_and_stays_known_when_the_stream_is_over(rig
     assert seen == sorted(seen)
     assert plan.bytes_written == sum(path.stat().st_size for path in place.files())
     assert (plan.state, plan.files) == ("waiting", 4)
+
+
+def test_the_numbers_of_streams_that_are_over_are_forgotten_when_there_are_too_many(
+    rig: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(book, "MAX_STREAMS", 3)
+    place = rig()
+    lasting = place.open("lasting")
+    place.play(lasting, 1.0)
+    written = place.book.recording("lasting").bytes_written
+    for name in ("a", "b", "c", "d"):
+        recorder = place.open(name)
+        place.play(recorder, 0.2)
+        place.close(recorder)
+
+    assert place.book.recording("lasting").bytes_written >= written > 0
+    assert [place.book.recording(name).files for name in ("a", "b", "d")] == [0, 0, 1]
 
 
 def test_a_reserve_of_the_disk_is_left_free(rig: Make) -> None:
