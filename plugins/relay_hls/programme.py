@@ -31,9 +31,10 @@ from .variants import Output, describe
 COUNT_FROM = 1_577_836_800
 """2020-01-01: sequence numbers start at the seconds since then, so they are higher after every restart, and fit the
 32 bits of some players until 2088."""
-HOUR = 3_600
-"""Discontinuities start at the hours: as above, but hls.js keeps an array as long as the number and walks through it at
-every update, so it would hang at the number of seconds."""
+DISCONTINUITIES_FROM, EVERY_S = 1_767_225_600, 600
+"""Discontinuities start at the tens of minutes since 2026-01-01: as above, but hls.js keeps an array as long as the
+number and walks through it at every update (1 ms for 50,000), so it would hang at the number of seconds. What they
+cannot do: a relay without a disk that was killed within ten minutes of each discontinuity begins below."""
 
 
 class State(Enum):
@@ -105,7 +106,7 @@ class Programme:
         self._index = ""
         self._epoch = f"{int(wall_clock()):x}{secrets.token_hex(2)}"
         self._first = max(int(wall_clock()) - COUNT_FROM, 0)
-        self._discontinuity = self._first // HOUR
+        self._discontinuity = max(int(wall_clock()) - DISCONTINUITIES_FROM, 0) // EVERY_S
         self._renditions: dict[str, Rendition] = {}
         self._before: list[Rendition] = []
         self._before_terms = Terms(target_duration=options.segment_s, part_target_ms=0)

@@ -148,6 +148,22 @@ def test_discontinuities_are_counted_from_a_number_that_hls_js_can_count_to() ->
     assert int(tag(stage.lines(), "EXT-X-DISCONTINUITY-SEQUENCE")[0]) < 100_000
 
 
+def test_a_relay_without_a_disk_that_was_killed_begins_above_what_it_had_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
+    for at in (1_795_000_200.0, 1_795_000_200.0 + 1_300):  # not in one and the same ten minutes
+        monkeypatch.setattr("relay_hls.time.time", lambda at=at: at)
+        stage = Stage(segment_s=1, window_s=10)
+        stage.start()
+        stage.run(5)
+        stage.switch()
+        stage.run(25)
+        lines = stage.lines()
+        shown.append([int(tag(lines, f"EXT-X-{name}-SEQUENCE")[0]) for name in ("MEDIA", "DISCONTINUITY")])
+
+    assert shown[1][0] > shown[0][0]
+    assert shown[1][1] >= shown[0][1] == 1_795_000_200 // 600 - 1_767_225_600 // 600 + 2
+
+
 def test_the_window_slides_and_what_left_it_can_still_be_fetched_for_a_while() -> None:
     stage = Stage(window_s=12)
     stage.start()
