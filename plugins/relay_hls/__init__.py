@@ -31,6 +31,7 @@ from .packager import Packager, Packing
 from .plan import IN_FMP4, IN_TS
 from .programme import Programme, State
 from .resource import HlsResource
+from .segments import Numbers
 from .shelf import Harvest, Shelf, Store
 from .sounds import SoundOptions
 
@@ -53,7 +54,8 @@ class HlsPlugin:
         is_fmp4 = config.container == "fmp4"
         self._packing = Packing(codecs=IN_FMP4 if is_fmp4 else IN_TS, muxer=Fmp4Muxer if is_fmp4 else TsMuxer)
         self.store: Store | None = None
-        self._above: dict[str, int] = {}
+        self._above: dict[str, Numbers] = {}
+        self._forgotten = Numbers()
         self._settled = config.directory is None
         self._cleaned = 0.0
         if config.directory is not None:
@@ -75,7 +77,7 @@ class HlsPlugin:
 
     def _new_programme(self, name: str) -> Programme:
         programme = Programme(name, self._options, self._context.clock, time.time, waiters=MAX_WAITERS)
-        programme.stay_above(self._above.get(name, 0))
+        programme.stay_above(self._forgotten.or_above(self._above.get(name)))
         programme.settled = lambda: self._settled
         programme.open_shelf = self._open_shelf
         self._programmes[name] = programme
@@ -114,9 +116,9 @@ class HlsPlugin:
         store = self.store
         assert store is not None  # noqa: S101 - it was asked
         self._above = harvest.above
-        for name, number in harvest.above.items():
+        for name, numbers in harvest.above.items():
             if name in self._programmes:
-                self._programmes[name].stay_above(number)
+                self._programmes[name].stay_above(numbers)
         for found in harvest.going_on:
             programme = self._programmes.get(found.stream) or self._new_programme(found.stream)
             shelf = Shelf(store, found.stream, found.event, found.journal.records)
@@ -163,6 +165,7 @@ class HlsPlugin:
             if programme.kept_s < self._options.keep_s and count <= MAX_KEPT and held <= 4 * self._memory:
                 break
             held -= programme.size
+            self._forgotten = self._forgotten.or_above(programme.reached)  # of all: names may be without end
             programme.forget()
             del self._programmes[programme.name]
         now = self._context.clock.seconds()

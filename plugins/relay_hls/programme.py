@@ -23,7 +23,7 @@ from .plan import Planned
 from .playlists import Alternative, Terms, Variant, multivariant_playlist
 from .reload import Waiters
 from .rendition import FMP4, TS, Form, Place, Rendition
-from .segments import File, Segment
+from .segments import File, Numbers, Segment
 from .shelf import Found, Shelf
 from .sounds import Sounds
 from .variants import Output, describe
@@ -131,8 +131,8 @@ class Programme:
         self._before_terms = self.terms
         renditions = list(self._renditions.values())
         self._before = [rendition for rendition in renditions if rendition.listed]
-        self._first = max((r.next_number for r in renditions), default=self._first)
-        self._discontinuity = 1 + max((r.discontinuities for r in renditions), default=self._discontinuity)
+        reached = self.reached
+        self._first, self._discontinuity = reached.segment, reached.discontinuity + 1
         self._renditions = {}
         self.outputs = []
         self.target_duration = 0
@@ -179,9 +179,8 @@ class Programme:
         """Return the rendition for *planned*: the one of that name, if there is one."""
         rendition = self._renditions.get(planned.name)
         if rendition is None or rendition.over:
-            number = max((r.next_number for r in self._renditions.values()), default=self._first)
-            discontinuity = max((r.discontinuities for r in self._renditions.values()), default=self._discontinuity)
-            place = Place(epoch=self._epoch, number=number, discontinuity=discontinuity)
+            reached = self.reached
+            place = Place(epoch=self._epoch, number=reached.segment, discontinuity=reached.discontinuity)
             window_ms = self.options.window_s * 1000.0
             rendition = Rendition(planned.name, place, self.form, window_ms=window_ms, clock=self._clock)
             self._adopt(rendition)
@@ -243,10 +242,20 @@ class Programme:
 
     # After a restart.
 
-    def stay_above(self, number: int) -> None:
-        """Begin with this number at least."""
+    def stay_above(self, numbers: Numbers) -> None:
+        """Begin with these numbers at least."""
         if not self._renditions:
-            self._first = max(self._first, number)
+            self._first = max(self._first, numbers.segment)
+            self._discontinuity = max(self._discontinuity, numbers.discontinuity)
+
+    @property
+    def reached(self) -> Numbers:
+        """What a list that comes after this one begins above."""
+        renditions = list(self._renditions.values())
+        return Numbers(
+            max((r.next_number for r in renditions), default=self._first),
+            max((r.discontinuities for r in renditions), default=self._discontinuity),
+        )
 
     def restore(self, found: Found, shelf: Shelf) -> bool:
         """Go on where an earlier run stopped; False when it is too late for that."""

@@ -92,6 +92,20 @@ class Segment:
         return part_name(self.name, len(self.parts))
 
 
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Where a list begins to count: its first segment, and the discontinuities before it."""
+
+    segment: int = 0
+    discontinuity: int = 0
+
+    def or_above(self, other: Numbers | None) -> Numbers:
+        """Return these, or higher ones where *other* has them."""
+        if other is None:
+            return self
+        return Numbers(max(self.segment, other.segment), max(self.discontinuity, other.discontinuity))
+
+
 def on_disk(segment: Segment, content_type: bytes, event: str) -> File:
     """Return a segment as something that is on disk only."""
     return File(name=segment.name, content_type=content_type, pieces=(), event=event, disk_size=segment.size)

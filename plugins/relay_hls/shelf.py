@@ -22,7 +22,7 @@ from . import files, journal
 from .journal import Journal, Record
 from .lending import Lending
 from .options import MIB
-from .segments import Segment
+from .segments import Numbers, Segment
 from .worker import Worker
 
 MAX_QUEUED = 64 * MIB
@@ -50,10 +50,11 @@ class Found:
 
 @dataclass(slots=True)
 class Harvest:
-    """What a start finds: events that can go on, and for each stream a number above all that were ever shown."""
+    """What a start finds: events that can go on, and for each stream the numbers of segments and discontinuities
+    above all that were ever shown."""
 
     going_on: list[Found] = field(default_factory=list)
-    above: dict[str, int] = field(default_factory=dict)
+    above: dict[str, Numbers] = field(default_factory=dict)
     error: str = ""
 
 
@@ -118,7 +119,8 @@ class Store:
                     continue
                 known = journal.read_journal(files.read_file(at, files.JOURNAL))
                 stream = files.stream_name(folder)
-                found.above[stream] = max(found.above.get(stream, 0), known.begun + 1)
+                numbers = Numbers(known.begun + 1, known.discontinuity)
+                found.above[stream] = numbers.or_above(found.above.get(stream))
                 known.records = [record for record in known.records if record.name in present]
                 if "index.m3u8" in present:
                     continue

@@ -417,6 +417,26 @@ def test_what_ended_long_ago_is_forgotten() -> None:
     assert stage.get("stage/index.m3u8").status == 404
 
 
+def test_a_stream_that_was_forgotten_and_returns_begins_above_what_it_had_shown() -> None:
+    stage = Stage(keep_s=0)
+    shown = []
+    for _ in range(2):
+        stage.start()
+        stage.run(5)
+        stage.switch()
+        stage.run(9)
+        lines = stage.lines()
+        found = [int(tag(lines, f"EXT-X-{name}-SEQUENCE")[0]) for name in ("MEDIA", "DISCONTINUITY")]
+        shown.append((found, found[0] + len(uris(lines)), found[1] + len(tag(lines, "EXT-X-DISCONTINUITY"))))
+        stage.end("closed")
+        stage.clock.advance(2)
+        assert stage.get("stage/main.m3u8").status == 404
+
+    (_, number, discontinuity), (again, _, _) = shown
+    assert again[0] >= number
+    assert again[1] >= discontinuity
+
+
 def test_a_header_that_nobody_can_read_and_frames_of_nothing_do_no_harm() -> None:
     stage = Stage()
     stage.start(tracks=track_set(avc_header(AVC_CONFIG[:9])))

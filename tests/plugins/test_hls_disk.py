@@ -118,9 +118,12 @@ def test_a_killed_relay_begins_above_everything_that_was_ever_shown(
 ) -> None:
     before = stage_on(tmp_path)
     before.start()
-    before.run(14)
+    before.run(5)
+    before.switch()
+    before.run(9)
     old = before.lines()
     last = int(tag(old, "EXT-X-MEDIA-SEQUENCE")[0]) + len(uris(old))  # the one that grew counts too
+    discontinuities = int(tag(old, "EXT-X-DISCONTINUITY-SEQUENCE")[0]) + len(tag(old, "EXT-X-DISCONTINUITY"))
     release(before)
     monkeypatch.setattr("relay_hls.time.time", lambda: 1_600_000_000.0)  # and the clock went back
     stage = stage_on(tmp_path)
@@ -130,6 +133,7 @@ def test_a_killed_relay_begins_above_everything_that_was_ever_shown(
 
     assert int(tag(lines, "EXT-X-MEDIA-SEQUENCE")[0]) > last
     assert len(tag(lines, "EXT-X-DISCONTINUITY")) == 1
+    assert int(tag(lines, "EXT-X-DISCONTINUITY-SEQUENCE")[0]) >= discontinuities
     assert not set(uris(lines)) & set(uris(old))
     recorded = m3u8.loads(stage.text("stage/@last/main.m3u8"))
     assert [segment.uri for segment in recorded.segments] == uris(old)
