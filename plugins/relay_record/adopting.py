@@ -1,13 +1,16 @@
 """Continues a recording that an earlier relay left: one id over a restart, a crash and a loss of power.
 
 For the writer's thread, when a stream's first file is made. The rule it guards: only the newest recording of the
-folder, only while its end is not noted, and only if somebody was at work on it within the time the options say.
+folder, only while its end is not noted, only if somebody was at work on it within the time the options say, and only if
+nobody is still: another relay that shares the directory has its files locked.
 """
 
 from __future__ import annotations
 
+import errno
 from contextlib import suppress
 
+from .disk import Disk
 from .names import PART, SIDECAR, is_stem, parse_file
 from .partfile import Recording
 from .sidecar import Document, Sidecars, unstamp
@@ -16,8 +19,11 @@ SLACK_S = 60.0
 """How far the wall clock may have been set back meanwhile."""
 
 
-def adopt(sidecars: Sidecars, recording: Recording, at: int, wall: float) -> None:
-    """Let *recording* be the one that was left in the folder, if there is one to be continued."""
+def adopt(sidecars: Sidecars, recording: Recording, at: int, wall: float, mending: str) -> None:
+    """Let *recording* be the one that was left in the folder, if there is one to be continued.
+
+    *mending* is the torn file that our own recovery has locked just now, if any.
+    """
     with suppress(OSError):
         names = sidecars.disk.names(at)
         stems = [name.removesuffix(SIDECAR) for name in names if name.endswith(SIDECAR)]
@@ -26,9 +32,18 @@ def adopt(sidecars: Sidecars, recording: Recording, at: int, wall: float) -> Non
         seen = unstamp(document.get("seen_at"))
         if document.get("state") != "recording" or seen is None:
             return
-        if -SLACK_S <= wall - seen <= recording.adopt_s:
+        torn = [name for name in names if name.startswith(left + "_") and name.endswith(PART) and name != mending]
+        if -SLACK_S <= wall - seen <= recording.adopt_s and not any(_is_locked(sidecars.disk, one, at) for one in torn):
             recording.stem = left
             recording.number = max(_numbers(left, names, document), default=0)
+
+
+def _is_locked(disk: Disk, name: str, at: int) -> bool:
+    try:
+        disk.close(disk.open(name, at))
+    except OSError as error:
+        return error.errno == errno.EWOULDBLOCK
+    return False
 
 
 def _numbers(stem: str, names: list[str], document: Document) -> list[int]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from threading import Lock
 
 from .adopting import adopt
 from .disk import Disk, exists, folder, sync_names, write_all, write_all_at
@@ -57,6 +58,8 @@ class Archive:
         total: bytes of its disk.
         room_error: why the disk could not be asked.
         wall_clock: the time of day.
+        mending: name of the torn file that recovery works on.
+        looking: held by who only looks whether a file is locked, and by recovery when it locks one.
         left: folder and id of the recordings that an earlier relay did not end; the chores' own.
     """
 
@@ -73,6 +76,8 @@ class Archive:
         self.wall_clock = wall_clock
         self._outcomes: SimpleQueue[Outcome] = SimpleQueue()
         self._files: list[PartFile] = []  # those that are open; appended by the writer, removed by the keeper
+        self.mending = ""
+        self.looking = Lock()
         self.left: list[tuple[str, str]] = []
         self._passing = False
 
@@ -162,7 +167,8 @@ class Archive:
     def _find_stem(self, file: PartFile) -> None:
         recording = file.recording
         if not recording.stem and recording.adopt_s >= 0:
-            adopt(self.sidecars, recording, file.folder, self.wall_clock())
+            with self.looking:
+                adopt(self.sidecars, recording, file.folder, self.wall_clock(), self.mending)
         for again in range(MAX_NAMES):
             if recording.stem:
                 return

@@ -114,17 +114,21 @@ def _look_at(archive: Archive, folder_name: str, name: str, at: int, suspect: bo
     known = parse_file(name.removesuffix(PART)) if name.endswith(PART) else None
     if known is None:
         return True
+    archive.mending = name
     try:
         _mend(archive, folder_name, known, at, suspect)
     except OSError as error:
         return error.errno in (errno.EWOULDBLOCK, errno.ENOENT)  # somebody writes it, or has just finished it
+    finally:
+        archive.mending = ""
     return True
 
 
 def _mend(archive: Archive, folder_name: str, name: FileName, at: int, suspect: bool) -> None:
     disk = archive.disk
     torn = str(name) + PART
-    fd = disk.open(torn, at)
+    with archive.looking:
+        fd = disk.open(torn, at)
     try:
         hole = _hole(archive, name, at, lambda offset, size: disk.read_at(fd, size, offset))
 

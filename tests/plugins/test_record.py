@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -254,6 +255,38 @@ def test_a_stream_that_returns_after_a_restart_continues_its_recording(rig: Make
     (document,) = (json.loads(path.read_text()) for path in (again.directory / "town").glob("*.json"))
     assert [part["state"] for part in document["parts"]] == ["recovered" if died else "finished"] + ["finished"] * 2
     assert document["state"] == "finished"
+
+
+def test_a_recording_that_another_relay_still_writes_is_not_continued(rig: Make) -> None:
+    made = rig()
+    recorder = made.open()
+    made.play(recorder, 2)
+    other = after_a_restart(rig, made, 2)
+    theirs = other.open()
+    other.play(theirs, 1)
+    other.close(theirs)
+    made.close(recorder)
+
+    assert len({stem for stem, _ in ids(made)}) == 2
+
+
+def test_a_recording_whose_last_file_is_just_being_mended_is_continued(rig: Make) -> None:
+    made = rig()
+    made.play(made.open(), 2)
+    (torn,) = made.torn()
+    made.disk.die()
+    again = after_a_restart(rig, made, 2)
+    with torn.open("rb") as locked:
+        fcntl.flock(locked, fcntl.LOCK_EX)
+        again.archive.mending = torn.name
+        recorder = again.open()
+        recorder.write(avc_frame(0, keyframe=True))
+        again.clock.advance(TICK_S)
+        again.archive.writer.run_waiting()
+    again.close(recorder)
+    again.wait(61)
+
+    assert len({stem for stem, _ in ids(again)}) == 1
 
 
 def test_a_recording_that_was_deleted_in_part_gives_no_number_twice(rig: Make) -> None:
