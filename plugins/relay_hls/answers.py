@@ -21,7 +21,7 @@ from .programme import Programme, State
 from .reload import BadDirectiveError, Directives, Waiters, must_wait, read_directives
 from .rendition import FMP4, TS, Rendition, Text
 from .segments import File
-from .serving import cut, read_range, refuse, send, set_header
+from .serving import cut, likes_gzip, read_range, refuse, send, set_header
 from .shelf import LAST, BusyError, Store
 
 PLAYLIST_TYPE = b"application/vnd.apple.mpegurl"
@@ -243,7 +243,7 @@ class Answer:
         set_header(request, b"Vary", b"Accept-Encoding")
         self._cache(seconds)
         body = plain
-        if len(plain) >= SMALL and b"gzip" in (request.getHeader(b"accept-encoding") or b""):
+        if len(plain) >= SMALL and likes_gzip(request.getHeader(b"accept-encoding")):
             set_header(request, b"Content-Encoding", b"gzip")
             body = pack()
         send(request, [body], len(body))
@@ -264,7 +264,8 @@ class Answer:
         set_header(request, b"Content-Type", content_type)
         set_header(request, b"Accept-Ranges", b"bytes")
         try:
-            wanted = read_range(request.getHeader(b"range"), size)
+            # What somebody has a part of (If-Range) is never known to be this: we give no validators.
+            wanted = None if request.getHeader(b"if-range") else read_range(request.getHeader(b"range"), size)
         except ValueError:
             set_header(request, b"Content-Range", b"bytes */%d" % size)
             refuse(request, 416, "range.bad")

@@ -23,6 +23,7 @@ MAX_RANGE_HEADER = 64
 """``bytes=FIRST-LAST`` with numbers of twenty digits."""
 
 _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
+_GZIP = re.compile(rb"(?:^|[,\s])gzip(?![^,]*;\s*q=0(?:\.0*)?\s*(?:,|$))")
 
 Slice = tuple[int, int]
 
@@ -50,6 +51,11 @@ def read_range(header: bytes | None, size: int) -> Slice | None:
     if first >= size:
         raise ValueError("a range behind the end")
     return first, last
+
+
+def likes_gzip(header: bytes | None) -> bool:
+    """Whether an Accept-Encoding header names gzip, and not as what is not wanted."""
+    return header is not None and _GZIP.search(header) is not None
 
 
 def cut(pieces: Sequence[bytes], first: int, last: int) -> list[bytes]:

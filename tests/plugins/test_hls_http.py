@@ -368,6 +368,13 @@ def test_a_range_of_nothing_is_refused(header: str) -> None:
     assert answer.headers["content-range"].startswith("bytes */")
 
 
+def test_a_range_of_what_somebody_had_before_is_the_whole() -> None:
+    stage = shown()
+    path = "stage/" + uris(stage.lines())[0]
+
+    assert stage.get(path, Range="bytes=0-9", If_Range='"a"').status == 200  # RFC 9110 13.1.5: we gave no validator
+
+
 @pytest.mark.parametrize("path", ["stage/index.m3u8", "stage/main.m3u8", "{segment}", "stage/none.m4s"])
 def test_head_is_get_without_the_body(path: str) -> None:
     stage = shown()
@@ -433,6 +440,8 @@ def test_a_playlist_is_compressed_for_those_who_like_it() -> None:
     assert packed.headers["content-encoding"] == "gzip"
     assert packed.headers["vary"] == "Accept-Encoding"
     assert gzip.decompress(packed.body).decode() == stage.text("stage/main.m3u8")
+    for header in ("gzip;q=0", "br, gzip; q=0.0", "identity", "xgzip"):
+        assert "content-encoding" not in stage.get("stage/main.m3u8", Accept_Encoding=header).headers, header
 
 
 def test_names_of_several_segments_work() -> None:
