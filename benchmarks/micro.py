@@ -294,7 +294,7 @@ def table() -> Iterator[tuple[str, Callable[[], Round]]]:
     yield "framing.media_frame, both", partial(frame_media, both)
     for size in (65536, 4096, 128):
         yield f"receive + read + push, both, chunk {size}", partial(whole_way, both, size)
-    for name, part_ms in (("Fmp4Muxer", 200), ("Fmp4Muxer", 2000), ("TsMuxer", 2000)):
+    for name, part_ms in (("Fmp4Muxer", 200), ("Fmp4Muxer", 2000), ("TsMuxer", 80), ("TsMuxer", 2000)):
         yield f"{name}, cut each {part_ms} ms, a second of media", partial(mux, name, part_ms)
 
 

@@ -13,7 +13,7 @@ from relay.media.packets import Track
 from relay.mux.lane import Run
 from relay.mux.segment import SegmentMuxer
 from relay.mux.tsframes import Form, form_for
-from relay.mux.tspackets import FIRST_PID, PAT_PID, PMT_PID, Pid, Stream, adaptation, pat, pes_header, pmt
+from relay.mux.tspackets import FIRST_PID, PAT_PID, PMT_PID, Pid, Pieces, Stream, adaptation, pat, pes_header, pmt
 from relay.mux.units import Fit
 
 OFFSET = 126_000
@@ -99,7 +99,7 @@ class TsMuxer(SegmentMuxer):
             way = self._ways[run.lane.number]
             items += _pictures(run, way) if run.lane.is_video else _sounds(run, way)
         items.sort(key=lambda item: item[0])
-        out: list[bytes] = []
+        out: Pieces = []
         now = items[0][0]
         self._write_tables(now if self._pcr < 0 else min(now, self._pcr), out)
         fresh = True
@@ -114,11 +114,11 @@ class TsMuxer(SegmentMuxer):
             way.pid.packets(b"".join((head, *pieces)), adaptation(pcr=pcr, random_access=random_access), out)
         return b"".join(out)
 
-    def _write_tables(self, now: int, out: list[bytes]) -> None:
+    def _write_tables(self, now: int, out: Pieces) -> None:
         out += (self._pat.table(self._sections[0]), self._pmt.table(self._sections[1]))
         self._tables = now
 
-    def _pass_time(self, now: int, out: list[bytes], *, owed: bool) -> None:
+    def _pass_time(self, now: int, out: Pieces, *, owed: bool) -> None:
         """Write the PCRs and tables that are due before *now*; *owed*: the piece has no PCR yet."""
         if self._pcr < 0 or now - self._pcr > MAX_FILL:
             self._pcr = max(self._pcr, now - PCR_EVERY)

@@ -106,8 +106,8 @@ def _row(count: int) -> Struct:
 
 
 def _payloads(pes: bytes, start: int, count: int) -> list[bytes]:
-    """Return *count* whole payloads from *start* on."""
-    found: list[bytes] = []
+    """Return nothing and then *count* whole payloads from *start* on, so that a join puts a head before each."""
+    found = [b""]
     while count > _ROW:
         found += _row(_ROW).unpack_from(pes, start)
         start, count = start + _ROW * _ROOM, count - _ROW
@@ -115,15 +115,20 @@ def _payloads(pes: bytes, start: int, count: int) -> list[bytes]:
     return found
 
 
+Pieces = list[bytes | bytearray]
+_COUNTERS = bytes(range(0x10, 0x20))
+"""The fourth byte of packets that have a payload and nothing else."""
+
+
 class Pid:
     """One packet identifier with its continuity counter, which goes on across segments."""
 
-    __slots__ = ("_counter", "_heads", "_number")
+    __slots__ = ("_counter", "_head", "_number")
 
     def __init__(self, number: int) -> None:
         self._number = number
         self._counter = 0
-        self._heads = [b"\x47" + number.to_bytes(2, "big") + bytes((0x10 | n,)) for n in range(16)]
+        self._head = bytearray(b"\x47" + number.to_bytes(2, "big") + b"\x10")
 
     def table(self, content: bytes) -> bytes:
         """Return the packet of a section, which must fit one."""
@@ -136,7 +141,7 @@ class Pid:
         head = bytes((0x47, self._number >> 8, self._number & 0xFF, 0x20 | self._counter - 1 & 0x0F, len(field)))
         return head + field
 
-    def packets(self, pes: bytes, field: bytes, out: list[bytes]) -> None:
+    def packets(self, pes: bytes, field: bytes, out: Pieces) -> None:
         """Append the packets of one PES packet to *out*; *field* is the adaptation field of the first."""
         size = len(pes)
         room = _ROOM - (len(field) + 1 if field else 0)
@@ -149,10 +154,9 @@ class Pid:
         stop = room + whole * _ROOM
         if whole:
             counter = self._counter
-            middle = [b""] * (2 * whole)
-            middle[0::2] = (self._heads * (whole // 16 + 2))[counter : counter + whole]
-            middle[1::2] = _payloads(pes, room, whole)
-            out += middle
+            middle = self._head.join(_payloads(pes, room, whole))
+            middle[3::PACKET] = (_COUNTERS * (whole // 16 + 2))[counter : counter + whole]
+            out.append(middle)
             self._counter = counter + whole & 0x0F
         if stop < size:
             out.append(self._stuffed(0, pes[stop:], b""))
