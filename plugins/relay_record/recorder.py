@@ -138,10 +138,14 @@ class Recorder:
 
     def configure(self, tracks: TrackSet) -> None:
         """Take the tracks. The same ones again are no news; others begin a new file at the next keyframe."""
+        before = {(track.kind, track.track_id): _configured(track) for track in self._tracks.tracks}
         configuration = {(track.kind, track.track_id): _configured(track) for track in tracks.tracks}
         self._tracks = tracks
         self._lead = next(((t.kind, t.track_id) for t in tracks.tracks if t.kind is VIDEO), None)
         self._rolling = self.part is not None and configuration != self._configuration
+        if self._held:
+            same = {key for key, value in configuration.items() if self._rolling and before.get(key) == value}
+            self._keep_held(same)
 
     def write(self, packet: Packet) -> None:
         """Take one packet."""
@@ -311,6 +315,16 @@ class Recorder:
             self._held_bytes -= len(self._held.popleft().body)
             self._drop(False)
 
+    def _keep_held(self, tracks: set[Key]) -> None:
+        """Leave out what waits for a file that will never begin, of all but these tracks: nothing could decode it."""
+        held, self._held = self._held, deque()
+        for packet in held:
+            if (packet.kind, packet.track) in tracks:
+                self._held.append(packet)
+            else:
+                self._drop(False)
+        self._held_bytes = sum(len(packet.body) for packet in self._held)
+
     # A disk that does not follow.
 
     def _too_much(self) -> bool:
@@ -328,16 +342,14 @@ class Recorder:
         self.reason = reason_of(error)
         self._retry_at = now + RETRY_S
         self._rolling = False
-        self._held.clear()
-        self._held_bytes = 0
+        self._keep_held(set())
         part.abandon()
         self.closing.append(part)
 
     def _end_part(self) -> None:
         part, self.part = self.part, None
         self._rolling = False
-        self._held.clear()
-        self._held_bytes = 0
+        self._keep_held(set())
         if part is not None:
             part.finish()
             self.closing.append(part)

@@ -137,6 +137,24 @@ def test_sound_of_a_new_configuration_waits_for_the_keyframe_of_its_file(rig: Ma
     assert other == [middle[0].body, middle[2].body, *bodies(rest)]
 
 
+def test_a_configuration_that_is_taken_back_before_its_file_began_costs_its_frames_only(rig: Make) -> None:
+    made = rig()
+    recorder = made.open()
+    sent = made.play(recorder, 1.5)
+    recorder.configure(track_set(audio=other_audio(), generation=2))
+    middle = [aac_frame(1520, size=33), avc_frame(1521, size=44), aac_frame(1543, size=34)]
+    for packet in middle:
+        recorder.write(packet)
+    recorder.configure(track_set(generation=3))
+    made.wait(0.2)
+    rest = made.play(recorder, 1, start=2000)
+    made.close(recorder)
+
+    assert made.bodies() == [*bodies(sent), middle[1].body, *bodies(rest)]
+    assert len(made.files()) == 1
+    assert made.book.recording("town").dropped_packets == 2
+
+
 def test_a_track_that_is_new_loses_nothing_before_its_file_begins(rig: Make) -> None:
     made = rig()
     recorder = made.open()
