@@ -31,13 +31,15 @@ any_key = "loopback"
 
 [plugins.hls]
 
+[plugins.restream]
+
 [plugins.record]
 directory = "var/recordings"
 enabled = false
 """
 """The configuration without a file: any key from this machine, which is then the stream's name.
 
-Nothing is recorded until somebody asks for it: a trial must not fill a disk.
+Nothing is recorded and nothing pushed until somebody asks for it by the API: a trial must not fill a disk.
 """
 
 TEMPLATE = "*"

@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeGuard, TypeVar, get_args
+from typing import TypeGuard, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -248,8 +248,12 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
 def _fields_at(model: type[BaseModel], path: TablePath) -> list[str]:
     current: type[BaseModel] | None = model
     for part in path:
-        if current is not None and part in current.model_fields:
+        if current is None:
+            return []
+        if part in current.model_fields:
             current = _model_in(current.model_fields[str(part)].annotation)
+        elif "__pydantic_extra__" in vars(current).get("__annotations__", {}):  # tables by name, as the targets are
+            current = _model_in(get_type_hints(current)["__pydantic_extra__"])
     return [] if current is None else list(current.model_fields)
 
 

@@ -84,7 +84,7 @@ def encoder_command(ffmpeg: str, url: str, color: str) -> list[str]:
 def configuration(keys: dict[str, str], ports: dict[str, int]) -> str:
     """Return the built-in configuration, with two keys for the stream and two targets."""
     text = '[[listen]]\nurl = "rtmp://127.0.0.1:1935"\n[http]\nlisten = "127.0.0.1:8080"\n[log]\nlevel = "warn"\n'
-    # hls and record are part of the built-in configuration; the rest is what a demonstration needs.
+    # The plugins are those of the built-in configuration; the rest is what a demonstration needs.
     text += '[plugins.record]\ndirectory = "var/recordings"\nenabled = false\n'
     text += '[plugins.streamkeys]\nany_key = "loopback"\n[plugins.hls]\n[plugins.restream]\ningest_lists = false\n'
     text += f"[streams.{STREAM}.streamkeys]\n" + "".join(f'{feed} = "{keys[feed]}"\n' for feed in FEEDS)

@@ -171,10 +171,31 @@ def _warnings(config: Config, tables: Iterable[PluginTables], path: Path | None)
         )
     if exposed and path is not None and _readable_by_others(path):
         yield source.problem((), "holds secrets and can be read by everybody on this machine (chmod 600)")
+    yield from _absent_files(config)
     if not any("authorize_publish" in table.plugin.hooks for table in tables):
         yield source.problem(
             (), "no enabled plugin decides who may publish, so nobody may; enable [plugins.streamkeys]"
         )
+
+
+def _absent_files(config: Config) -> Iterator[Problem]:
+    """Say which files of the core cannot be read here: the relay would not listen, or show the last picture instead."""
+    files: list[tuple[TablePath, Path | None]] = []
+    for index, one in enumerate(config.listen):
+        files += [
+            (("listen", index, "certificate"), one.certificate),
+            (("listen", index, "private_key"), one.private_key),
+        ]
+    for stream in config.streams:
+        slate = config.failover(stream).slate
+        files.append((("streams", stream, "failover", "slate"), None if slate in ("auto", "none") else Path(slate)))
+    for path, file in files:
+        if file is None:
+            continue
+        try:
+            file.open("rb").close()
+        except OSError as error:
+            yield config.source.problem(path, f"cannot read {file}: {error.strerror or error}")
 
 
 def _readable_by_others(path: Path) -> bool:

@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from relay.config import TEMPLATE, Config
+from relay.config_file import ConfigFileError
 from relay.context import PushTarget
 from relay.errors import ConfigError
 from relay.events import Event, SinkFailed, StreamEnded, StreamStarted
@@ -132,7 +133,8 @@ class RelayService(MultiService):
         try:
             return Listener(self._reactor, self.door, config)
         except ConfigError as error:
-            raise ConfigError(f"listen[{index}].{error.path}", error.message) from error
+            problem = self.config.source.problem_at(f"listen[{index}].{error.path}", error.message)
+            raise ConfigFileError([problem]) from error
 
     def _build_site(self) -> Any:
         token, limits = self.config.http.token, self.door.limits

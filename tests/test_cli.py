@@ -48,7 +48,7 @@ def test_a_good_file_is_ok(
 
 def test_the_built_in_configuration_is_ok(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("check-config") == 0
-    assert capsys.readouterr() == ("built-in configuration: OK (3 plugins, 0 streams)\n", "")
+    assert capsys.readouterr() == ("built-in configuration: OK (4 plugins, 0 streams)\n", "")
 
 
 def test_every_error_is_printed_and_the_exit_code_is_2(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,6 +62,40 @@ def test_every_error_is_printed_and_the_exit_code_is_2(file: Path, capsys: pytes
         f'{file}:4: plugins.streamkeys.anykey: unknown key (did you mean "any_key"?)',
         f"{file}:5: streams.a.streamkey: nothing reads this table; the tables of a stream belong to enabled plugins "
         '(did you mean "streamkeys"?)',
+    ]
+
+
+def test_what_is_wrong_with_a_target_is_said_with_what_was_meant(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(
+        "[plugins.restream]\n[streams.a.restream.b]\nurl = 'rtmp://h/live'\nkey = { env = 'K' }\nbakup_url = 'rtmp://i/live'\n"
+        "[streams.a.restream.c]\nkey = { env = 'K' }\n"
+    )
+    code = run("check-config", file)
+
+    assert code == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f'{file}:5: streams.a.restream.b.bakup_url: unknown key (did you mean "backup_url"?)',
+        f"{file}:6: streams.a.restream.c: needs url or preset",
+    ]
+
+
+def test_a_certificate_or_slate_that_is_not_on_this_machine_is_a_warning(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RELAY_TEST_KEY", "a-key-that-is-long-enough")
+    file.write_text(
+        f"[[listen]]\nurl = 'rtmps://h'\ncertificate = '{file.parent}/c.pem'\nprivate_key = '{file.parent}/k.pem'\n"
+        f"{GOOD}[streams.a.failover]\nslate = '{file.parent}/slate.png'\n"
+    )
+    (file.parent / "k.pem").touch()
+    code = run("check-config", file)
+
+    assert code == 0
+    assert capsys.readouterr().err.splitlines() == [
+        f"{file}:3: warning: listen[0].certificate: cannot read {file.parent}/c.pem: No such file or directory",
+        f"{file}:10: warning: streams.a.failover.slate: cannot read {file.parent}/slate.png: No such file or directory",
     ]
 
 

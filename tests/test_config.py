@@ -47,7 +47,7 @@ def test_the_built_in_configuration_listens_on_loopback_only() -> None:
     assert config is not None
     assert [(one.host, one.port, one.tls) for one in config.listen] == [("127.0.0.1", 1935, False)]
     assert (config.http.host, config.http.port) == ("127.0.0.1", 8080)
-    assert config.plugins == {"streamkeys": {"any_key": "loopback"}, "hls": {}, "record": RECORD}
+    assert config.plugins == {"streamkeys": {"any_key": "loopback"}, "hls": {}, "restream": {}, "record": RECORD}
     assert BUILT_IN.count("127.0.0.1") == 2
 
 

@@ -29,7 +29,8 @@ def test_a_sample_is_a_good_configuration(file: Path) -> None:
     loaded = load_config(file)
 
     assert isinstance(loaded, LoadedConfig)
-    assert [str(warning) for warning in loaded.warnings] == []
+    wrong = [str(warning) for warning in loaded.warnings if ": cannot read /etc/letsencrypt/" not in str(warning)]
+    assert wrong == []
 
 
 def keys_of(table: object) -> Iterator[str]:

@@ -340,7 +340,7 @@ class BindingTests(ServiceTestCase):
         path = self.tmp_path / "no.pem"
         secure = f'[[listen]]\nurl = "rtmps://127.0.0.1:0"\ncertificate = "{path}"\nprivate_key = "{path}"\n'
 
-        with pytest.raises(ConfigError, match=r"listen\[1\]\.certificate: cannot read .*no\.pem"):
+        with pytest.raises(ConfigError, match=r"^test\.toml:\d+: listen\[1\]\.certificate: cannot read .*no\.pem"):
             self.build(CONFIG + secure)
 
     async def test_http_can_be_found_when_the_kernel_chose_its_port(self) -> None:

@@ -104,7 +104,7 @@ class TargetOptions(ConfigModel):
     @model_validator(mode="after")
     def _check_address(self) -> TargetOptions:
         if self.url is None and self.preset is None:
-            raise PydanticCustomError("missing", "needs url or preset")
+            raise PydanticCustomError("address", "needs url or preset")
         if self.url is None and find_preset(self.preset).url is None:
             raise ValueError(f"the preset {self.preset} has no address of its own; write url as the platform gives it")
         return self
