@@ -37,6 +37,28 @@ from relay.stream.feeds import Feed
 from relay.stream.sinks import ReportsStatus, SinkStatus
 from relay.stream.stream import Stream
 
+CLOCK_SET_S = 0.5
+"""The wall clock was set when it is off by this: above what slewing does in a show, below what a person sees."""
+
+
+class TimesOfDay:
+    """Turns moments of the relay's clock into times of day.
+
+    The rule it guards: a moment has the same time at every call, to the last digit, so that a changed `since` is a
+    change. Only when somebody sets the wall clock do all of them move.
+    """
+
+    def __init__(self, wall_clock: Callable[[], float]) -> None:
+        self._wall_clock = wall_clock
+        self._offset = 0.0
+
+    def of(self, moment: float, now: float) -> float:
+        """Return the time of day of *moment*; both on the relay's clock."""
+        offset = self._wall_clock() - now
+        if abs(offset - self._offset) > CLOCK_SET_S:
+            self._offset = offset
+        return round(self._offset + moment, 3)
+
 
 class RelayViews:
     """Answers what `/metrics` and `/api` ask."""
@@ -60,7 +82,7 @@ class RelayViews:
         self._groups = groups
         self.started_at = started_at
         self._sink_plugins = sink_plugins
-        self._wall_clock = wall_clock
+        self._times = TimesOfDay(wall_clock)
 
     @property
     def ready(self) -> bool:
@@ -199,7 +221,7 @@ class RelayViews:
             connection_id="" if connection is None else connection.connection_id,
             peer="" if connection is None else connection.peer,
             encoder="" if connection is None else connection.flash_ver,
-            connected_at=self._wall_clock() - (now - feed.opened_at),
+            connected_at=self._times.of(feed.opened_at, now),
             last_packet_age_ms=health.last_packet_age_ms,
             bytes_in=health.bytes_total,
             frames_in=health.video_frames_total + health.audio_frames_total,
@@ -241,7 +263,7 @@ class RelayViews:
             name=plan.name,
             state=plan.state or "waiting",
             enabled=plan.enabled,
-            since=self._wall_clock() - (now - plan.since),
+            since=self._times.of(plan.since, now),
             reason=plan.reason,
             detail=plan.detail,
             destination=plan.destination,
@@ -255,7 +277,7 @@ class RelayViews:
             enabled=plan is None or plan.enabled,
             warnings=() if plan is None else plan.warnings,
             state=push.state.value,
-            since=self._wall_clock() - (now - push.since),
+            since=self._times.of(push.since, now),
             reason=push.reason,
             detail=push.detail,
             destination=push.url.display,

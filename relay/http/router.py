@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
+from relay.config_file import did_you_mean
 from relay.http.problems import Problem, not_found
 
 
@@ -136,7 +138,16 @@ def read_body(call: Call, model: type[Model]) -> Model:
     except ValidationError as error:
         first = error.errors(include_input=False, include_context=False, include_url=False)[0]
         path = ".".join(str(part)[:64] for part in first["loc"])
-        raise Problem(400, "body.invalid", f"{path}: {first['msg']}" if path else first["msg"]) from None
+        said = _in_words(model, first)
+        raise Problem(400, "body.invalid", f"{path}: {said}" if path else said) from None
+
+
+def _in_words(model: type[BaseModel], detail: ErrorDetails) -> str:
+    """Say what is wrong as `check-config` says it: an unknown name with the one that was meant."""
+    if detail["type"] == "extra_forbidden":
+        known = model.model_fields if len(detail["loc"]) == 1 else ()
+        return "unknown name" + did_you_mean(str(detail["loc"][-1])[:64], known)
+    return detail["msg"].removeprefix("Value error, ")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from relay.http.problems import Problem
 from relay.http.router import Call, Reply, Route, Router, read_body
@@ -10,6 +10,17 @@ from relay.http.router import Call, Reply, Route, Router, read_body
 class Switch(BaseModel):
     feed: str
     after_s: float = Field(default=0.0, ge=0)
+
+
+class Picky(BaseModel):
+    feed: str
+
+    @field_validator("feed")
+    @classmethod
+    def _check_feed(cls, feed: str) -> str:
+        if feed == "forbidden":
+            raise ValueError("not this one")
+        return feed
 
 
 def route(method: str, template: str) -> Route:
@@ -77,6 +88,20 @@ def test_a_body_that_does_not_fit_is_refused_with_the_path_of_the_fault(text: by
 
     assert (caught.value.status, caught.value.code) == (400, "body.invalid")
     assert caught.value.detail.startswith(where)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b'{"feed": "b", "feeds": 1}', 'feeds: unknown name (did you mean "feed"?)'),
+        (b'{"feed": "forbidden"}', "feed: not this one"),
+    ],
+)
+def test_the_words_about_a_body_are_those_of_the_relay(text: bytes, said: str) -> None:
+    with pytest.raises(Problem) as caught:
+        read_body(body(text), Picky)
+
+    assert caught.value.detail == said
 
 
 @pytest.mark.parametrize(
