@@ -12,6 +12,8 @@ const once = { maxTimeToFirstByteMs: 10_000, maxLoadTimeMs: 15_000, timeoutRetry
 const quick = { maxNumRetry: 3, retryDelayMs: 300, maxRetryDelayMs: 1_500 };
 const retried = { maxTimeToFirstByteMs: 10_000, maxLoadTimeMs: 20_000, timeoutRetry: quick, errorRetry: quick };
 
+const ASLEEP_MS = 800; // parts come several times a second
+
 const CONFIG = {
   lowLatencyMode: true,
   maxLiveSyncPlaybackRate: 1.25, // from 0.7 s behind, less the nearer it comes; the browser keeps the pitch
@@ -50,6 +52,8 @@ class HlsEngine {
   #video;
   #report;
   #joined = false;
+  #fetching = false;
+  #fetched = performance.now(); // when it last had something to fetch
   #mended = -Infinity;
 
   constructor(Hls, video, url, report) {
@@ -66,6 +70,13 @@ class HlsEngine {
     hls.on(Hls.Events.AUDIO_TRACK_SWITCHED, () => report("tracks"));
     hls.on(Hls.Events.LEVEL_SWITCHED, () => report("tracks"));
     hls.on(Hls.Events.LEVEL_LOADED, (_, { details }) => this.#loaded(details));
+    hls.on(Hls.Events.FRAG_LOADING, () => (this.#fetching = true));
+    for (const done of [Hls.Events.FRAG_LOADED, Hls.Events.FRAG_LOAD_EMERGENCY_ABORTED, Hls.Events.ERROR]) {
+      hls.on(done, () => {
+        this.#fetching = false;
+        this.#fetched = performance.now();
+      });
+    }
     hls.on(Hls.Events.ERROR, (_, data) => this.#failed(Hls, data));
     hls.loadSource(url);
   }
@@ -91,6 +102,13 @@ class HlsEngine {
 
   destroy() {
     this.#hls.destroy();
+  }
+
+  /** It fetches nothing, whatever the playlist says: hls.js 1.7.4 sometimes does that behind a segment that a failover
+   * has cut short, and goes on for ever with playlists alone. */
+  get asleep() {
+    const parts = this.#hls.latestLevelDetails?.partList;
+    return Boolean(parts) && !this.#fetching && performance.now() - this.#fetched > ASLEEP_MS;
   }
 
   /** Seconds behind the encoder: by the programme's own clock where that agrees with this machine's. */
@@ -178,6 +196,10 @@ class NativeEngine {
     this.#ear.abort();
     this.#video.removeAttribute("src");
     this.#video.load();
+  }
+
+  get asleep() {
+    return false; // nobody is told
   }
 
   get latency() {
