@@ -177,6 +177,7 @@ class Recordings(RuleBasedStateMachine):
     def encoder_changes_its_parameters(self) -> None:
         self.generation = 1 - self.generation
         self.recorder.configure(TRACKS[self.generation])
+        self.disturb()  # sound of the new parameters waits for the keyframe of its file
 
     @rule(seconds=st.sampled_from([-4000.0, -1.0, 5.0, 100_000.0]))
     def wall_clock_is_set(self, seconds: float) -> None:
