@@ -100,7 +100,9 @@ def _platform(options: argparse.Namespace, reactor: Any) -> tuple[FakePlatform, 
         port = DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
     except (ValueError, KeyError) as error:
         raise ConfigError("--listen", "write rtmp://HOST:PORT or rtmps://HOST:PORT") from error
-    tls = parts.scheme == "rtmps"
+    tls, app, own_app = parts.scheme == "rtmps", parts.path.strip("/"), MANNERS[options.manners].app
+    if app and own_app and app != own_app:
+        raise ConfigError("--listen", f"with the manners of {options.manners} the app is {own_app}; leave {app} out")
     platform = FakePlatform(
         reactor,
         manners=MANNERS[options.manners],
@@ -108,7 +110,7 @@ def _platform(options: argparse.Namespace, reactor: Any) -> tuple[FakePlatform, 
         faults=[Fault.parse(text) for text in options.fault],
         tls=tls,
         authority=Authority(options.ca_dir) if tls and options.ca_dir else None,
-        app=parts.path.strip("/"),
+        app=app,
         guard=_guard(options),
         redirect=options.redirect,
         on_event=_tell,

@@ -43,6 +43,11 @@ def test_a_fault_that_there_is_not_is_refused_with_a_hint(capsys: pytest.Capture
     assert "did you mean stall?" in capsys.readouterr().err
 
 
+def test_an_app_that_the_manners_do_not_have_is_refused_not_ignored(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fake-platform", "--listen", "rtmp://127.0.0.1:0/live", "--manners", "twitch"]) == 2
+    assert capsys.readouterr().err == "--listen: with the manners of twitch the app is app; leave live out\n"
+
+
 def test_the_help_of_a_fake_platform_says_every_fault(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["fake-platform", "--help"])

@@ -12,7 +12,17 @@ from pathlib import Path
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 
-from relay.api import TEMPLATE, AddressPolicy, ConfigError, ConfigModel, Context, PushTarget, TargetPlan, parse_url
+from relay.api import (
+    TEMPLATE,
+    AddressPolicy,
+    ConfigError,
+    ConfigModel,
+    Context,
+    PushTarget,
+    TargetPlan,
+    TargetStateChanged,
+    parse_url,
+)
 
 from .branch import Tools
 from .ingests import IngestLists
@@ -91,6 +101,18 @@ class TargetBook:
             del self._live[live.stream]
             if live.stream in self._wanted:
                 self._ended[live.stream] = self._context.clock.seconds()
+            self._tell_waiting(live.stream)
+
+    def _tell_waiting(self, stream: str) -> None:
+        """Say what the API says from now on: the pushes have gone with the stream, the targets stay and wait for it."""
+        for wanted in self._of(stream).values():
+            rest = _waiting(wanted, 0.0)
+            if wanted.enabled:
+                self._context.emit(
+                    TargetStateChanged(
+                        stream=stream, target=wanted.name, state=rest.state, reason=rest.reason, detail=rest.detail
+                    )
+                )
 
     def _freed(self) -> None:
         for live in list(self._live.values()):

@@ -599,6 +599,30 @@ def test_a_codec_that_the_platform_does_not_take_is_refused_before_connecting() 
     assert relay.told("twitch") == [("refused", "fit")]
 
 
+def test_when_the_stream_ends_its_targets_are_said_to_wait_as_the_api_says() -> None:
+    relay = Relay({"stage": {"one": HERE, "off": {**HERE, "url": "rtmp://127.0.0.1/b", "enabled": False}}})
+    sink = relay.start()
+    before = relay.told("one")
+    sink.close()
+
+    assert before == []
+    assert relay.told("one") == [("waiting", "no-stream")]
+    assert (relay.plan("one").state, relay.plan("one").reason) == ("waiting", "no-stream")
+    assert relay.told("off") == [("stopped", "by-configuration")]
+
+
+def test_a_stream_that_is_back_before_its_last_run_is_gone_is_not_said_to_wait() -> None:
+    relay = Relay({"stage": {"one": HERE, "two": {**HERE, "url": "rtmp://127.0.0.1/b"}}})
+    sink = relay.start()
+    relay.pushes.slow = True
+    relay.control.stop("stage", "two")
+    sink.close()
+    relay.start()
+    relay.pushes.gone()
+
+    assert ("waiting", "no-stream") not in relay.told("one")
+
+
 def test_a_codec_change_in_mid_stream_ends_and_begins_what_it_must() -> None:
     relay = Relay({"stage": {"twitch": {"preset": "twitch", "key": "k"}, "any": HERE}})
     sink = relay.start()
