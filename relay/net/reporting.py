@@ -107,8 +107,10 @@ def _in_words(report: Report) -> Mapping[str, object]:
         case HealthChanged(level=level, fault=fault):
             trigger = (fault or _NO_FAULT).trigger
             return {"health": level.name.lower(), "trigger": trigger, "numbers": _numbers(fault)}
-        case Held(slate=slate):
-            return {"shown": " with the last picture" if slate else ""}
+        case Held(slate=slate, own=own):
+            return {
+                "shown": (" with the slate of the configuration" if own else " with the last picture") if slate else ""
+            }
         case MergeChanged(merged=merged):
             return {"what": "merged with the live one" if merged else "not merged any more"}
         case _:

@@ -341,11 +341,12 @@ class Failover:
         if not hold_s or not self.air.started:
             return
         if begins:
-            slate = self._options.slate != "none"
+            slate, own = self._options.slate != "none", False
             if slate:
                 clip = None if strays(self.air.recent(), self.air.tracks) else self.clip
                 hold.show(self.air.tracks, self.air.recent(), now, clip)
-            self.report(Held(reason=hold.reason, hold_s=hold_s, slate=slate))
+                own = clip is not None and clip.fits(self.air.tracks)
+            self.report(Held(reason=hold.reason, hold_s=hold_s, slate=slate, own=own))
             self.pace(now)
         if hold.held_s >= hold_s and not self.feeds:
             self.air.close("hold-expired")

@@ -56,11 +56,13 @@ class HealthChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """No feed is left; subscribers are kept for *hold_s*. *slate*: they see the last picture and hear nothing."""
+    """No feed is left; subscribers are kept for *hold_s*. *slate*: they see the last picture and hear nothing, or, with
+    *own*, what the operator chose instead."""
 
     reason: str
     hold_s: float
     slate: bool
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

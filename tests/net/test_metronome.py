@@ -110,6 +110,22 @@ def test_every_report_is_an_event_with_its_numbers_and_one_line(report: Report) 
     assert "{" not in line
 
 
+@pytest.mark.parametrize(
+    ("slate", "own", "shown"),
+    [
+        (False, False, "60 s"),
+        (True, False, "60 s with the last picture"),
+        (True, True, "60 s with the slate of the configuration"),
+    ],
+)
+def test_the_line_about_a_hold_says_what_is_shown(slate: bool, own: bool, shown: str) -> None:
+    lines: list[str] = []
+    report = Held(reason="closed", hold_s=60, slate=slate, own=own)
+    log_report(Logger(observer=lambda line: lines.append(formatEvent(line))), "show", report)  # type: ignore[arg-type]
+
+    assert lines == [f"stream show has no feed (closed): subscribers are kept for {shown}"]
+
+
 def test_what_somebody_should_look_at_is_a_warning() -> None:
     doubtful = HealthChanged(feed="primary", level=Level.SUSPECT, fault=FAULT)
     levels: list[str] = []

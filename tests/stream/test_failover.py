@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from relay.media.packets import MediaKind
+from relay.stream.clip import Clip
 from relay.stream.reports import Held, Locked, MergeChanged
 from tests.stream.media import RecordingSink
 from tests.stream.stage import FRAME_MS, OTHER_AVC, STEP, Encoder, Stage, content_of
@@ -341,6 +342,23 @@ def test_without_any_feed_the_last_picture_is_repeated_and_the_sound_is_silent()
     stage.check()
     assert stage.stream.live_feed is None
     assert [(hold.reason, hold.hold_s, hold.slate) for hold in stage.holds] == [("closed", 60, True)]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_hold_says_whether_the_slate_of_the_operator_is_shown(own: bool) -> None:
+    stage = Stage()
+    only = stage.encoder("primary")
+    stage.run(5)
+    track = stage.stream.tracks.find(VIDEO)
+    assert track is not None
+    config = track.config if own else b"another"
+    stage.stream.failover.clip = Clip(
+        config=config, sound_config=b"", pictures=((0, True, b"picture"),), sounds=(), duration_ms=1000
+    )
+    only.die()
+    stage.run(2)
+
+    assert [hold.own for hold in stage.holds] == [own]
 
 
 def test_a_source_that_comes_back_is_on_air_with_its_first_keyframe() -> None:
