@@ -161,10 +161,11 @@ class RelayRequest(Request):
         return segments
 
     def _refuse_token(self) -> None:
-        problem = Problem(401, "token.refused", "An Authorization: Bearer header is needed.")
-        problem.headers[b"WWW-Authenticate"] = b"Bearer"
+        given = bool(self._header(b"authorization"))
+        said = "The token is not the relay's." if given else "An Authorization: Bearer header is needed."
+        problem = Problem(401, "token.refused", said, {b"WWW-Authenticate": b"Bearer"})
         peer = self.peer
-        if not self._header(b"authorization"):
+        if not given:
             raise problem
         seconds = self.site.guard.delay(peer)
         if not seconds:

@@ -177,6 +177,7 @@ def test_without_the_right_token_nothing_but_liveness_is_answered(
 
     assert answer.status == 401
     assert answer.json["code"] == "token.refused"
+    assert ("header is needed" in answer.json["detail"]) == (not authorization)
     assert answer.headers["www-authenticate"] == "Bearer"
     peer.hang_up()
 
