@@ -12,7 +12,7 @@ const once = { maxTimeToFirstByteMs: 10_000, maxLoadTimeMs: 15_000, timeoutRetry
 const quick = { maxNumRetry: 3, retryDelayMs: 300, maxRetryDelayMs: 1_500 };
 const retried = { maxTimeToFirstByteMs: 10_000, maxLoadTimeMs: 20_000, timeoutRetry: quick, errorRetry: quick };
 
-const ASLEEP_MS = 800; // parts come several times a second
+const ASLEEP_PARTS = 2.5; // so many parts without a request, though there are new ones
 
 const CONFIG = {
   lowLatencyMode: true,
@@ -104,11 +104,16 @@ class HlsEngine {
     this.#hls.destroy();
   }
 
-  /** It fetches nothing, whatever the playlist says: hls.js 1.7.4 sometimes does that behind a segment that a failover
-   * has cut short, and goes on for ever with playlists alone. */
+  /** Its buffer runs out and it asks for nothing although the playlist has more. hls.js 1.7.4 does that, and goes on for
+   * ever with playlists alone, behind a segment of one picture without sound: what a failover leaves of a segment that
+   * had just begun. Only a jump helps. */
   get asleep() {
-    const parts = this.#hls.latestLevelDetails?.partList;
-    return Boolean(parts) && !this.#fetching && performance.now() - this.#fetched > ASLEEP_MS;
+    const { partList, partTarget, edge } = this.#hls.latestLevelDetails ?? {};
+    if (!partList || this.#fetching) return false;
+    const { buffered, currentTime } = this.#video;
+    const held = buffered.length ? buffered.end(buffered.length - 1) : 0;
+    const starves = held - currentTime < 3 * partTarget && edge > held + partTarget;
+    return starves && performance.now() - this.#fetched > ASLEEP_PARTS * partTarget * 1000;
   }
 
   /** Seconds behind the encoder: by the programme's own clock where that agrees with this machine's. */

@@ -4,10 +4,9 @@
 // asked for again, ever less often while there is nothing, and with some chance in it, so that an audience that lost a
 // relay does not come back in one moment.
 
-const TICK_MS = 500;
+const TICK_MS = 250;
 const STALLED_MS = 1_000; // said to the viewer
 const NUDGE_MS = 4_000; // the programme goes on and we do not: jump to its newest picture
-const WAKE_MS = 500; // the same, when it does not even ask for what comes
 const REBUILD_MS = 8_000; // that did not help
 const GIVE_UP_MS = 20_000; // nothing is coming: perhaps the playlist is somewhere else now
 const LATE_S = 4; // further behind than intended, and nobody asked for it
@@ -128,6 +127,7 @@ export class Keeper extends EventTarget {
       this.#edge = this.engine.edge;
       this.#grew = now;
     }
+    if (!this.#video.paused && !this.behindOnPurpose && this.engine.asleep) this.#nudge(now);
     if (this.#video.currentTime !== this.#time || this.#video.paused) {
       this.#time = this.#video.currentTime;
       this.#moved = now;
@@ -141,7 +141,7 @@ export class Keeper extends EventTarget {
     const still = now - this.#moved;
     const growing = now - this.#grew < 2_000;
     if (still > GIVE_UP_MS || (still > REBUILD_MS && growing)) return this.#report("broken");
-    if (growing && still > (this.engine.asleep ? WAKE_MS : NUDGE_MS)) this.#nudge(now);
+    if (growing && still > NUDGE_MS) this.#nudge(now);
     if (still > STALLED_MS && this.state === "playing") this.#enter("stalled");
   }
 
