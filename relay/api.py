@@ -20,7 +20,7 @@ by the services that it returns. An entry point ``greeting = "relay_greeting:Gre
 from __future__ import annotations
 
 from relay.config import TEMPLATE, is_loopback
-from relay.config_file import ConfigModel
+from relay.config_file import ConfigModel, LocalPath
 from relay.config_lines import show_path
 from relay.context import (
     BACKUP_SUFFIX,
@@ -114,6 +114,7 @@ __all__ = [
     "FlvMuxer",
     "Fmp4Muxer",
     "Fragment",
+    "LocalPath",
     "MediaKind",
     "MuxError",
     "Packet",

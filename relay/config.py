@@ -10,9 +10,18 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PrivateAttr, field_validator, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
-from relay.config_file import ConfigModel, Problem, Source, Table, read_source, validate
+from relay.config_file import (
+    ConfigModel,
+    LocalPath,
+    Problem,
+    Source,
+    Table,
+    count_from_file,
+    read_source,
+    validate,
+)
 from relay.config_limits import Limits
 from relay.rtmp.names import is_public_name
 from relay.secret import redact_url
@@ -86,9 +95,9 @@ class Listen(ConfigModel):
 
     url: str
     """``rtmp://HOST[:PORT]`` or ``rtmps://HOST[:PORT]``; 0.0.0.0 or [::] means every address of this machine."""
-    certificate: Path | None = None
+    certificate: LocalPath | None = None
     """PEM file with the certificate and its chain (rtmps only); read again when it is renewed."""
-    private_key: Path | None = None
+    private_key: LocalPath | None = None
     """PEM file with the private key (rtmps only)."""
 
     @field_validator("url")
@@ -222,17 +231,19 @@ class Failover(ConfigModel):
     """Without any feed destinations and players stay connected for this long. 0: the stream ends at once."""
     slate: str = "auto"
     """What they get meanwhile. ``auto``: the last keyframe again and again, and silence. ``none``: nothing. Or the
-    absolute path of a picture or clip of your own, which ffmpeg encodes once to what the stream's decoders expect
+    path of a picture or clip of your own, which ffmpeg encodes once to what the stream's decoders expect
     (H.264 and HEVC; see docs/operations.md)."""
     on_clean_end: CleanEnd = "failover"
     """When the encoder on air is stopped by its operator: ``failover`` to one that is well, or else end; or ``end``."""
 
     @field_validator("slate")
     @classmethod
-    def _check_slate(cls, slate: str) -> str:
-        if slate not in ("auto", "none") and not slate.startswith("/"):
-            raise ValueError('must be "auto", "none", or the absolute path of a picture or clip')
-        return slate
+    def _check_slate(cls, slate: str, info: ValidationInfo) -> str:
+        if slate in ("auto", "none"):
+            return slate
+        if "." not in slate and "/" not in slate:  # a misspelt word must not pass for a file
+            raise ValueError('must be "auto", "none", or a picture or clip such as "/srv/slate.png"')
+        return str(count_from_file(Path(slate), info))
 
     def options(self) -> FailoverOptions:
         """The same for the stream floor."""
@@ -286,7 +297,7 @@ class Config(ConfigModel):
     def failover(self, stream: str) -> Failover:
         """Return ``[streams.S.failover]``; a stream that is not declared has the template's."""
         tables = self.streams.get(stream, self.streams.get(TEMPLATE, {}))
-        return Failover.model_validate(tables.get("failover", {}))
+        return Failover.model_validate(tables.get("failover", {}), context={"directory": self.source.directory})
 
     @property
     def source(self) -> Source:

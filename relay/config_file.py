@@ -13,9 +13,9 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeGuard, TypeVar, get_args, get_type_hints
+from typing import Annotated, TypeGuard, TypeVar, get_args, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
 
 from relay.config_lines import LineIndex, show_path
@@ -40,6 +40,17 @@ class ConfigModel(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+def count_from_file(path: Path, info: ValidationInfo) -> Path:
+    """Return *path*, a relative one below the folder of the configuration file that is being validated."""
+    directory: Path | None = (info.context or {}).get("directory")
+    return path if directory is None else directory / path
+
+
+LocalPath = Annotated[Path, AfterValidator(count_from_file)]
+"""A path of this machine in a configuration. A relative one counts from the file's folder, as that of a secret does;
+without a file from the working directory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +173,7 @@ def validate(
     """
     try:
         text = json.dumps(data, default=str)
-        return model.model_validate_json(text, strict=True), []
+        return model.model_validate_json(text, strict=True, context={"directory": source.directory}), []
     except RecursionError:
         return None, [source.problem(at, "is nested too deeply")]
     except ValidationError as error:

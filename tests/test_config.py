@@ -11,6 +11,7 @@ from relay.config import BUILT_IN, Config, Http, Listen, open_source, parse
 from relay.config_file import MAX_FILE_BYTES, ConfigFileError, Source, read_source
 from relay.config_limits import Limits
 from relay.errors import ConfigError
+from relay.plugintables import load_config
 from relay.rtmp.limits import AFTER_AUTH, BEFORE_AUTH
 from relay.secretref import SecretRef, find_secrets
 
@@ -337,3 +338,27 @@ def test_dollar_signs_in_a_value_are_left_alone() -> None:
 
     assert token is not None
     assert token.secret.reveal() == "a$HOME${HOME}"
+
+
+def test_relative_paths_count_from_the_folder_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "relay.toml"
+    file.write_text("[[listen]]\nurl = 'rtmps://h'\ncertificate = 'tls/chain.pem'\nprivate_key = '/etc/key.pem'\n")
+
+    config, problems = parse(read_source(file))
+
+    assert problems == []
+    assert config is not None
+    assert config.listen[0].certificate == tmp_path / "tls" / "chain.pem"
+    assert config.listen[0].private_key == Path("/etc/key.pem")
+
+
+def test_so_do_those_of_plugins_and_without_a_file_they_count_from_the_working_directory(tmp_path: Path) -> None:
+    file = tmp_path / "relay.toml"
+    file.write_text("[plugins.streamkeys]\n[plugins.record]\ndirectory = 'recordings'\n")
+
+    def directory(path: Path | None) -> object:
+        found = {table.plugin.name: table.config for table in load_config(path).plugins}["record"]
+        return found.model_dump()["directory"]
+
+    assert directory(file) == tmp_path / "recordings"
+    assert directory(None) == Path("var/recordings")

@@ -59,6 +59,15 @@ def test_a_stream_has_its_own_table_and_others_that_of_the_template(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
+    ("slate", "found"), [("pictures/slate.png", "{folder}/pictures/slate.png"), ("/srv/a.png", "/srv/a.png")]
+)
+def test_a_slate_counts_from_the_folder_of_the_file(tmp_path: Path, slate: str, found: str) -> None:
+    table = failover(tmp_path, f"[streams.show.failover]\nslate = '{slate}'\n")
+
+    assert table.slate == found.format(folder=tmp_path)
+
+
+@pytest.mark.parametrize(
     ("option", "said"),
     [
         ("hold_s = -1", "hold_s: must be at least 0 (got -1)"),
@@ -69,7 +78,7 @@ def test_a_stream_has_its_own_table_and_others_that_of_the_template(tmp_path: Pa
         ('failback = "primary"', '(did you mean "prefer-primary"?)'),
         ('mode = "both"', 'must be one of "auto", "switch", "merge"'),
         ("video_stall = 5", '(did you mean "video_stall_ms"?)'),
-        ('slate = "slate.png"', 'must be "auto", "none", or the absolute path of a picture or clip'),
+        ('slate = "atuo"', 'must be "auto", "none", or a picture or clip such as "/srv/slate.png"'),
     ],
 )
 def test_what_is_wrong_is_said_where_it_stands(tmp_path: Path, option: str, said: str) -> None:

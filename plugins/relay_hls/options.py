@@ -5,10 +5,11 @@ The rule it guards: whatever an encoder sends and however many viewers ask, what
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
+
+from relay.api import LocalPath
 
 from .sounds import SoundOptions
 
@@ -65,7 +66,7 @@ class HlsOptions(SoundOptions):
     """How long the address is good that a viewer of a protected stream gets for their key: as long as the longest
     show."""
 
-    directory: Path | None = None
+    directory: LocalPath | None = None
     """Keep every segment on disk as well: for a long `window_s`, for going on in the same playlist after a restart, and
     to play what ended as a recording."""
     keep_days: int = Field(default=7, ge=0, le=3_650)

@@ -5,12 +5,11 @@ The rule it guards: nothing is deleted unless an option says so, and no option h
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from relay.api import ConfigModel
+from relay.api import ConfigModel, LocalPath
 
 Format = Literal["fmp4", "flv", "ts"]
 
@@ -68,7 +67,7 @@ class StreamOptions(ConfigModel):
 class Options(StreamOptions):
     """``[plugins.record]``"""
 
-    directory: Path
+    directory: LocalPath
     """Where recordings go: a folder for each stream, made when it is needed."""
     min_free_mb: Annotated[float, Field(ge=0)] | None = None
     """Record nothing while the disk has less room. Without it: 1 GiB or 2 % of the disk, whichever is more."""

@@ -20,6 +20,7 @@ from relay.api import (
     BACKUP_SUFFIX,
     ConfigError,
     ConfigModel,
+    LocalPath,
     SecretRef,
     Tailoring,
     is_public_name,
@@ -150,10 +151,10 @@ class TargetOptions(ConfigModel):
 class Target(TargetOptions):
     """``[streams.S.restream.T]``: one place to push to."""
 
-    ca_file: Path | None = None
+    ca_file: LocalPath | None = None
     """PEM file with CAs to trust beside the system's, for a server with a certificate of your own (rtmps only)."""
 
-    crl_file: Path | None = None
+    crl_file: LocalPath | None = None
     """PEM file with a current revocation list (CRL) of every CA between the server's certificate and the root: what
     they revoked is refused, and so is everything when a list is missing or has expired (rtmps only)."""
 

@@ -9,14 +9,13 @@ import inspect
 import ipaddress
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import field_validator
 
 import relay.api
-from relay.api import AddressPolicy, ConfigError, ConfigModel, Event, SecretRef
+from relay.api import AddressPolicy, ConfigError, ConfigModel, Event, LocalPath, SecretRef
 
 PORTS = {"http": 80, "https": 443}
 
@@ -55,7 +54,7 @@ class Options(ConfigModel):
         "RecordingFailed",
     )
     """The events that it is told. An empty list: none."""
-    ca_file: Path | None = None
+    ca_file: LocalPath | None = None
     """A file of PEM certificates that are trusted beside the system's CAs (https)."""
     plain_http: bool = False
     """Send to public addresses in the clear too: stream keys and events can be read, and answers forged, on the way."""
