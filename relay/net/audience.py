@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from relay.media.packets import Packet, Role, TrackSet
 from relay.net.chorus import Chorus
-from relay.net.flusher import Flusher
+from relay.net.flusher import BIG, Flusher
 from relay.net.player import Player
 from relay.rtmp.framing import media_frame
 from relay.stream.gop import lead_video
@@ -64,6 +64,8 @@ class Audience:
             self._flusher.add(self.flush)
         self._parts.append(frame)
         self._size += len(frame)
+        if self._size >= BIG:
+            self._flusher.hurry()
 
     def flush(self) -> None:
         """Join what arrived and send it to every player that is in step."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,9 +10,9 @@ from twisted.internet.task import Clock
 
 from relay.media.packets import Packet, TrackSet
 from relay.net.audience import Audience
-from relay.net.flusher import Flusher
+from relay.net.flusher import BIG, Flusher
 from relay.rtmp.events import Message
-from relay.rtmp.framing import CHUNK_SIZE, frame
+from relay.rtmp.framing import CHUNK_SIZE, frame, media_frame
 from relay.stream.ring import Ring
 from tests.helpers.reactor import NetTestCase, quiet, reactor, turns, until
 from tests.helpers.seats import (
@@ -432,6 +433,21 @@ STEPS = st.lists(
     ),
     max_size=40,
 )
+
+
+@pytest.mark.parametrize(("size", "goes_at_once"), [(BIG - 1, False), (BIG, True), (BIG + 1, True)])
+def test_a_picture_of_many_bytes_does_not_wait_for_more(size: int, goes_at_once: bool) -> None:
+    clock = Clock()
+    flusher = Flusher(clock)
+    flusher._flush_s = 0.01  # as with a thousand players
+    audience = Audience(flusher, Ring(), lambda: None)
+    audience.configure(AV)
+    body = size - len(media_frame(9, 0, b""))
+
+    audience.write(picture(0, 0, key=True, size=body))
+    clock.advance(0)
+
+    assert (flusher.flushes == 1) is goes_at_once
 
 
 @settings(max_examples=150, deadline=None)

@@ -90,6 +90,39 @@ def test_a_busy_relay_waits_a_multiple_of_its_flush_time(clock: Clock) -> None:
     assert work.at == [pytest.approx(started + 0.01 * LOAD_SHARE, abs=0.0015)]
 
 
+def test_something_big_does_not_wait_for_load(clock: Clock) -> None:
+    flusher, work = Flusher(clock), Work(clock)
+    settled(clock, flusher, takes=0.01)
+    clock.advance(1)
+
+    flusher.add(work)
+    flusher.hurry()
+    assert work.at == []
+    clock.advance(0)
+
+    assert len(work.at) == 1
+
+
+def test_something_big_waits_as_long_as_the_operator_chose(clock: Clock) -> None:
+    flusher, work = Flusher(clock, merge_ms=50), Work(clock)
+
+    flusher.add(work)
+    flusher.hurry()
+    clock.advance(0.049)
+    assert work.at == []
+    clock.advance(0.001)
+
+    assert len(work.at) == 1
+
+
+def test_to_hurry_with_nothing_to_send_does_nothing(clock: Clock) -> None:
+    flusher = Flusher(clock)
+
+    flusher.hurry()
+
+    assert clock.getDelayedCalls() == []
+
+
 def test_the_wait_is_never_longer_than_its_cap(clock: Clock) -> None:
     flusher, work = Flusher(clock), Work(clock)
     settled(clock, flusher, takes=30.0)
