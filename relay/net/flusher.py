@@ -21,7 +21,7 @@ from twisted.logger import Logger
 
 LOAD_SHARE = 1.25
 """Waiting time as a multiple of the flush time. It joins enough messages to save a fifth of nginx-rtmp's CPU at 1,000
-players and keeps the 99th percentile of latency below nginx-rtmp's; at 500 neither is reached (benchmarks/RESULTS.md)."""
+players and keeps the 99th percentile of latency below nginx-rtmp's. At 500 both are missed: benchmarks/RESULTS.md."""
 
 BIG = 32 * 1024
 """Bytes that are sent without waiting for more: the kernel copies them in the time of some system calls. The keyframes
