@@ -45,6 +45,7 @@ class TwistdService(RelayService):
     def __init__(self, config: Config, reactor: Any, *, own_log: bool) -> None:
         super().__init__(config, reactor)
         self._own_log = own_log
+        self._at_hangup: Any = signal.SIG_DFL
 
     def setServiceParent(self, parent: Any) -> None:
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
@@ -52,9 +53,20 @@ class TwistdService(RelayService):
             log = self.config.log
             parent.setComponent(ILogObserver, make_observer(format=log.format, level=log.level))
 
+    def startService(self) -> None:
+        super().startService()
+        self._at_hangup = signal.signal(signal.SIGHUP, self._stay)
+
+    def _stay(self, _number: int, _frame: object) -> None:
+        """A closed terminal, or the habit of other servers, must not end a broadcast (reliability.md case 175)."""
+        self._reactor.callFromThread(self._say_stay)
+
+    def _say_stay(self) -> None:
+        self.log.warn("SIGHUP changes nothing: a changed configuration is taken by a restart, SIGTERM stops the relay")
+
     def stopService(self) -> Deferred[Any]:
         def clean(result: object) -> object:
-            for number, handler in before.items():
+            for number, handler in {**before, signal.SIGHUP: self._at_hangup}.items():
                 signal.signal(number, handler)
             # Twisted would end the process by the signal that stopped it; an orderly stop is exit code 0.
             if hasattr(self._reactor, "_exitSignal"):

@@ -67,6 +67,18 @@ def test_a_second_signal_during_the_stop_is_no_error(tmp_path: Path) -> None:
         assert "Traceback" not in running.program.text, running.program.tail
 
 
+def test_a_hundred_hangups_end_nothing(tmp_path: Path) -> None:
+    with relay(tmp_path) as running:
+        for _ in range(100):
+            running.program.signal(signal.SIGHUP)
+        wait_for(lambda: any("SIGHUP" in str(line["msg"]) for line in running.log()), "the line about it")
+        socket.create_connection(("127.0.0.1", running.port), 5).close()
+        running.program.signal(signal.SIGTERM)
+
+        assert running.program.wait(8) == 0, running.program.tail
+        assert "Traceback" not in running.program.text
+
+
 def _refused(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), 0.2).close()
