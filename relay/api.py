@@ -63,6 +63,7 @@ from relay.events import (
 )
 from relay.hookcalls import TooSlowError, within
 from relay.hookspecs import StreamInfo, hookimpl
+from relay.localfiles import AuthorityFile, RevocationFile
 from relay.media.configs import audio_facts, codec_string, video_facts
 from relay.media.metadata import metadata_values
 from relay.media.packets import Codec, MediaKind, Packet, Role, Track, TrackSet
@@ -92,6 +93,7 @@ __all__ = [
     "TEMPLATE",
     "AddressPolicy",
     "Allow",
+    "AuthorityFile",
     "Background",
     "CheckedReactor",
     "Codec",
@@ -134,6 +136,7 @@ __all__ = [
     "RecordingPlan",
     "RecordingRecovered",
     "RelayError",
+    "RevocationFile",
     "Role",
     "RtmpUrl",
     "Secret",

@@ -14,7 +14,6 @@ from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_v
 
 from relay.config_file import (
     ConfigModel,
-    LocalPath,
     Problem,
     Source,
     Table,
@@ -23,6 +22,7 @@ from relay.config_file import (
     validate,
 )
 from relay.config_limits import Limits
+from relay.localfiles import LocalFile
 from relay.rtmp.names import is_public_name
 from relay.secret import redact_url
 from relay.secretref import SecretRef
@@ -95,9 +95,9 @@ class Listen(ConfigModel):
 
     url: str
     """``rtmp://HOST[:PORT]`` or ``rtmps://HOST[:PORT]``; 0.0.0.0 or [::] means every address of this machine."""
-    certificate: LocalPath | None = None
+    certificate: LocalFile | None = None
     """PEM file with the certificate and its chain (rtmps only); read again when it is renewed."""
-    private_key: LocalPath | None = None
+    private_key: LocalFile | None = None
     """PEM file with the private key (rtmps only)."""
 
     @field_validator("url")

@@ -14,6 +14,7 @@ from relay.config import CORE_TABLES, Config, open_source, parse
 from relay.config_file import ConfigFileError, ConfigModel, Problem, Source, Table, did_you_mean, validate
 from relay.config_lines import Path as TablePath
 from relay.errors import ConfigError, PluginError
+from relay.localfiles import READABLE, Content, find_files
 from relay.pluginfind import InstalledPlugin, PluginClass, import_plugin, installed_plugins
 from relay.secretref import SecretRef, find_secrets
 
@@ -35,6 +36,12 @@ class PluginTables:
         yield from find_secrets(self.config, ("plugins", name))
         for stream, config in self.stream_configs.items():
             yield from find_secrets(config, ("streams", stream, name))
+
+    def files(self) -> Iterator[tuple[TablePath, Path, Content]]:
+        """Yield every file that these tables name, with its path in the configuration and what it must hold."""
+        yield from find_files(self.config, ("plugins", self.plugin.name))
+        for stream, config in self.stream_configs.items():
+            yield from find_files(config, ("streams", stream, self.plugin.name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,31 +178,25 @@ def _warnings(config: Config, tables: Iterable[PluginTables], path: Path | None)
         )
     if exposed and path is not None and _readable_by_others(path):
         yield source.problem((), "holds secrets and can be read by everybody on this machine (chmod 600)")
-    yield from _absent_files(config)
+    yield from _unusable_files(config, tables)
     if not any("authorize_publish" in table.plugin.hooks for table in tables):
         yield source.problem(
             (), "no enabled plugin decides who may publish, so nobody may; enable [plugins.streamkeys]"
         )
 
 
-def _absent_files(config: Config) -> Iterator[Problem]:
-    """Say which files of the core cannot be read here: the relay would not listen, or show the last picture instead."""
-    files: list[tuple[TablePath, Path | None]] = []
-    for index, one in enumerate(config.listen):
-        files += [
-            (("listen", index, "certificate"), one.certificate),
-            (("listen", index, "private_key"), one.private_key),
-        ]
+def _unusable_files(config: Config, tables: Iterable[PluginTables]) -> Iterator[Problem]:
+    """Say which files cannot be used here: the relay would not listen, show the last picture instead, trust nobody."""
+    files = list(find_files(config.listen, ("listen",)))
     for stream in config.streams:
         slate = config.failover(stream).slate
-        files.append((("streams", stream, "failover", "slate"), None if slate in ("auto", "none") else Path(slate)))
-    for path, file in files:
-        if file is None:
-            continue
-        try:
-            file.open("rb").close()
-        except OSError as error:
-            yield config.source.problem(path, f"cannot read {file}: {error.strerror or error}")
+        if slate not in ("auto", "none"):
+            files.append((("streams", stream, "failover", "slate"), Path(slate), READABLE))
+    for table in tables:
+        files += table.files()
+    complaints = [(path, content.complaint(file)) for path, file, content in files]
+    problems = (config.source.problem(path, complaint) for path, complaint in complaints if complaint)
+    yield from sorted(problems, key=lambda problem: problem.line)
 
 
 def _readable_by_others(path: Path) -> bool:

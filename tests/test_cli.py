@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from relay import cli
 from relay.cli import main
@@ -97,6 +98,63 @@ def test_a_certificate_or_slate_that_is_not_on_this_machine_is_a_warning(
         f"{file}:3: warning: listen[0].certificate: cannot read {file.parent}/c.pem: No such file or directory",
         f"{file}:10: warning: streams.a.failover.slate: cannot read {file.parent}/slate.png: No such file or directory",
     ]
+
+
+CAS = "write the path of a PEM file with the CAs' certificates (-----BEGIN CERTIFICATE-----)"
+LISTS = "write the path of a PEM file with the CAs' revocation lists (-----BEGIN X509 CRL-----)"
+
+
+@pytest.mark.parametrize("kind", ["absent", "a directory", "DER", "a key", "the other one"])
+def test_a_file_of_cas_or_of_what_they_revoked_that_cannot_be_used_is_a_warning(
+    kind: str, file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RELAY_TEST_KEY", "a-key-that-is-long-enough")
+    authority = Authority(file.parent)
+    ca, crl = file.parent / "ca.pem", file.parent / "crl.pem"
+    match kind:
+        case "a directory":
+            ca.mkdir()
+            crl.mkdir()
+        case "DER":
+            ca.write_bytes(authority.certificate.public_bytes(Encoding.DER))
+            crl.write_bytes(b"\x30\x82")
+        case "a key":
+            _, key = authority.issue()
+            ca.write_bytes(key.read_bytes())
+            crl.write_bytes(key.read_bytes())
+        case "the other one":
+            ca.write_bytes(authority.revoke())
+            crl.write_bytes(authority.file.read_bytes())
+    file.write_text(
+        f"{GOOD}[plugins.restream]\n[plugins.webhook]\nurl = 'https://h.example/'\nca_file = 'ca.pem'\n"
+        "[streams.a.restream.one]\nurl = 'rtmps://h.example/live'\nkey = { env = 'RELAY_TEST_KEY' }\n"
+        "ca_file = 'ca.pem'\ncrl_file = 'crl.pem'\n"
+    )
+    code = run("check-config", file)
+
+    said = {"absent": "cannot read {}: No such file or directory", "a directory": "cannot read {}: Is a directory"}
+    no_cas = said.get(kind, "{} is not a file of PEM certificates").format(ca)
+    no_lists = said.get(kind, "{} is not a file of PEM revocation lists").format(crl)
+    assert code == 0
+    assert capsys.readouterr().err.splitlines() == [
+        f"{file}:8: warning: plugins.webhook.ca_file: {no_cas}; {CAS}",
+        f"{file}:12: warning: streams.a.restream.one.ca_file: {no_cas}; {CAS}",
+        f"{file}:13: warning: streams.a.restream.one.crl_file: {no_lists}; {LISTS}",
+    ]
+
+
+def test_good_files_of_cas_and_of_what_they_revoked_are_no_warning(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RELAY_TEST_KEY", "a-key-that-is-long-enough")
+    authority = Authority(file.parent, "ca")
+    (file.parent / "crl.pem").write_bytes(authority.revoke())
+    file.write_text(
+        f"{GOOD}[plugins.restream]\n[streams.a.restream.one]\nurl = 'rtmps://h.example/live'\n"
+        "key = { env = 'RELAY_TEST_KEY' }\nca_file = 'ca.pem'\ncrl_file = 'crl.pem'\n"
+    )
+
+    assert (run("check-config", file), capsys.readouterr().err) == (0, "")
 
 
 def test_a_syntax_error_is_one_line_with_its_place(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,9 +18,10 @@ from pydantic_core import PydanticCustomError
 
 from relay.api import (
     BACKUP_SUFFIX,
+    AuthorityFile,
     ConfigError,
     ConfigModel,
-    LocalPath,
+    RevocationFile,
     SecretRef,
     Tailoring,
     is_public_name,
@@ -151,10 +152,10 @@ class TargetOptions(ConfigModel):
 class Target(TargetOptions):
     """``[streams.S.restream.T]``: one place to push to."""
 
-    ca_file: LocalPath | None = None
+    ca_file: AuthorityFile | None = None
     """PEM file with CAs to trust beside the system's, for a server with a certificate of your own (rtmps only)."""
 
-    crl_file: LocalPath | None = None
+    crl_file: RevocationFile | None = None
     """PEM file with a current revocation list (CRL) of every CA between the server's certificate and the root: what
     they revoked is refused, and so is everything when a list is missing or has expired (rtmps only)."""
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import field_validator
 
 import relay.api
-from relay.api import AddressPolicy, ConfigError, ConfigModel, Event, LocalPath, SecretRef
+from relay.api import AddressPolicy, AuthorityFile, ConfigError, ConfigModel, Event, SecretRef
 
 PORTS = {"http": 80, "https": 443}
 
@@ -54,7 +54,7 @@ class Options(ConfigModel):
         "RecordingFailed",
     )
     """The events that it is told. An empty list: none."""
-    ca_file: LocalPath | None = None
+    ca_file: AuthorityFile | None = None
     """A file of PEM certificates that are trusted beside the system's CAs (https)."""
     plain_http: bool = False
     """Send to public addresses in the clear too: stream keys and events can be read, and answers forged, on the way."""

@@ -7,14 +7,12 @@ known by OpenSSL's number; there is no way to turn that off.
 from __future__ import annotations
 
 import hmac
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
-
-from cryptography import x509
 
 from OpenSSL import SSL
 from OpenSSL.crypto import X509, X509StoreFlags
@@ -29,9 +27,8 @@ from twisted.internet.ssl import CertificateOptions, TLSVersion, platformTrust
 from zope.interface import implementer
 
 from relay.errors import ConfigError
+from relay.localfiles import load_authorities, load_revoked
 from relay.net.failures import WRONG_FINGERPRINT
-
-_CRL = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,14 +81,21 @@ def client_context(trust: Trust) -> SSL.Context:
     context = _CONTEXTS.get(key)
     if context is None:
         root = platformTrust() if trust.ca_file is None else SystemAndFile(trust.ca_file)
-        try:
+        with _named("ca_file"):
             context = CertificateOptions(trustRoot=root, raiseMinimumTo=TLSVersion.TLSv1_2).getContext()
-        except SSL.Error as error:
-            raise ConfigError("ca_file", f"{trust.ca_file} is not a file of PEM certificates") from error
         if trust.crl_file is not None:
             _look_for_revoked(context, trust.crl_file)
         _CONTEXTS[key] = context
     return context
+
+
+@contextmanager
+def _named(option: str) -> Iterator[None]:
+    """Say of which option an error about a file is."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(option, error.message) from error
 
 
 def _stamp(option: str, path: Path | None) -> tuple[object, ...]:
@@ -107,13 +111,10 @@ def _stamp(option: str, path: Path | None) -> tuple[object, ...]:
 
 def _look_for_revoked(context: SSL.Context, path: Path) -> None:
     """Have every certificate of a chain but the root's looked for in the lists of *path*."""
-    try:
-        lists = [x509.load_pem_x509_crl(found) for found in _CRL.findall(path.read_bytes())]
-    except (OSError, ValueError) as error:
-        raise ConfigError("crl_file", f"{path} is not a file of PEM revocation lists") from error
     store = context.get_cert_store()
-    if store is None or not lists:
-        raise ConfigError("crl_file", f"{path} is not a file of PEM revocation lists")
+    assert store is not None  # noqa: S101 - None for a context without SSL_CTX only
+    with _named("crl_file"):
+        lists = load_revoked(path)
     for one in lists:
         store.add_crl(one)
     store.set_flags(X509StoreFlags.CRL_CHECK | X509StoreFlags.CRL_CHECK_ALL)
@@ -128,7 +129,7 @@ class SystemAndFile:
 
     def _addCACertsToContext(self, context: SSL.Context) -> None:
         context.set_default_verify_paths()
-        context.load_verify_locations(str(self._ca_file))
+        load_authorities(context, self._ca_file)
 
 
 @implementer(IOpenSSLClientConnectionCreator)
