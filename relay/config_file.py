@@ -245,12 +245,17 @@ def _unit_hint(given: object) -> str:
     return "" if found is None else f'; the unit is in the key\'s name (got "{given}", did you mean {found[1]}?)'
 
 
+def closest(wrong: str, known: Iterable[str]) -> str | None:
+    """Return the name that was probably meant."""
+    return next(iter(difflib.get_close_matches(wrong.lower(), sorted(known), n=1, cutoff=0.6)), None)
+
+
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """Return `` (did you mean "x"?)`` or what is known, when it is little, or nothing."""
     names = sorted(set(known))
-    close = difflib.get_close_matches(wrong.lower(), names, n=1, cutoff=0.6)
-    if close:
-        return f' (did you mean "{close[0]}"?)'
+    close = closest(wrong, names)
+    if close is not None:
+        return f' (did you mean "{close}"?)'
     if names and len(names) <= 8:
         return f" (known: {', '.join(names)})"
     return ""

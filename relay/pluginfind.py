@@ -5,7 +5,6 @@ The rule it guards: a plugin that cannot be used is refused before anything list
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -13,7 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 import pluggy
 
 from relay import hookspecs
-from relay.config_file import ConfigModel
+from relay.config_file import ConfigModel, closest
 from relay.errors import PluginError
 
 API_VERSION = (1, 0)
@@ -162,7 +161,7 @@ def new_plugin_manager() -> pluggy.PluginManager:
 
 def _suggest(wrong: str, known: Iterable[str]) -> str:
     names = sorted(known)
-    close = difflib.get_close_matches(wrong, names, n=1, cutoff=0.6)
-    if close:
-        return f' (did you mean "{close[0]}"?)'
+    close = closest(wrong, names)
+    if close is not None:
+        return f' (did you mean "{close}"?)'
     return f" (installed: {', '.join(names)})" if names else ""

@@ -6,12 +6,12 @@ The rule it guards: what the core and all plugins have to say about a file comes
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from relay.config import CORE_TABLES, Config, open_source, parse
-from relay.config_file import ConfigFileError, ConfigModel, Problem, Source, Table, did_you_mean, validate
+from relay.config_file import ConfigFileError, ConfigModel, Problem, Source, Table, closest, did_you_mean, validate
 from relay.config_lines import Path as TablePath
 from relay.errors import ConfigError, PluginError
 from relay.localfiles import READABLE, Content, find_files
@@ -89,43 +89,58 @@ def _raw_tables(source: Source) -> tuple[dict[str, Table], dict[str, dict[str, T
 def read_tables(
     plugins: Mapping[str, Table], streams: Mapping[str, Mapping[str, Table]], source: Source, installed: Installed
 ) -> tuple[list[PluginTables], list[Problem]]:
-    """Import the configured plugins, in the order of their tables, and validate what belongs to them."""
+    """Import the configured plugins, in the order of their tables, and validate what belongs to them.
+
+    What stands under a misspelt name is validated as what it was meant for, so that no error hides another.
+    """
     tables: list[PluginTables] = []
     problems: list[Problem] = []
+    claimed = {*plugins, *CORE_TABLES}
     for name, table in plugins.items():
+        plugin: PluginClass | None
         try:
             plugin = import_plugin(name, installed)
         except PluginError as error:
             problems.append(source.problem(("plugins", name), error.message))
+            plugin = _meant(name, plugins, installed)
+        if plugin is None:
             continue
-        read, wrong = _read_plugin(plugin, table, streams, source)
+        claimed.add(plugin.name)
+        read, wrong = _read_plugin(plugin, name, table, streams, source)
         problems += wrong
         if read is not None:
             tables.append(read)
-    problems += _unclaimed(plugins, streams, source, installed)
+    problems += _unclaimed(claimed, plugins, streams, source, installed)
     return tables, problems
 
 
+def _meant(name: str, plugins: Iterable[str], installed: Installed) -> PluginClass | None:
+    """Return the plugin that a table of a name that is not installed was probably meant for."""
+    close = None if name in installed else closest(name, installed.keys() - set(plugins))
+    try:
+        return None if close is None else import_plugin(close, installed)
+    except PluginError:
+        return None
+
+
 def _read_plugin(
-    plugin: PluginClass, table: Table, streams: Mapping[str, Mapping[str, Table]], source: Source
+    plugin: PluginClass, written: str, table: Table, streams: Mapping[str, Mapping[str, Table]], source: Source
 ) -> tuple[PluginTables | None, list[Problem]]:
-    config, problems = validate(plugin.config, table, source, ("plugins", plugin.name))
+    """Validate the tables of a plugin, whose name stands in the file as *written*."""
+    config, problems = validate(plugin.config, table, source, ("plugins", written))
     model = plugin.stream_config
-    defaults: Table = {}
-    if model is not None and config is not None:
-        defaults = {key: value for key, value in table.items() if key in model.model_fields}
+    defaults = {} if config is None else _defaults(model, table)
     stream_configs: dict[str, ConfigModel] = {}
     for stream, sub_tables in streams.items():
-        if plugin.name not in sub_tables:
-            continue
-        at: TablePath = ("streams", stream, plugin.name)
-        if model is None:
-            problems.append(source.problem(at, f"the plugin {plugin.name} has no options for a single stream"))
-            continue
-        stream_config, wrong = validate(model, {**defaults, **sub_tables[plugin.name]}, source, at)
-        problems += wrong
-        if stream_config is not None:
-            stream_configs[stream] = stream_config
+        for name in sorted({plugin.name, written} & sub_tables.keys()):
+            at: TablePath = ("streams", stream, name)
+            if model is None:
+                problems.append(source.problem(at, f"the plugin {plugin.name} has no options for a single stream"))
+                continue
+            stream_config, wrong = validate(model, {**defaults, **sub_tables[name]}, source, at)
+            problems += wrong
+            if stream_config is not None:
+                stream_configs[stream] = stream_config
     if config is None:
         return None, problems
     alone = None if model is None else validate(model, defaults, source)[0]
@@ -133,20 +148,44 @@ def _read_plugin(
     return read, problems
 
 
+def _defaults(model: type[ConfigModel] | None, table: Table) -> Table:
+    """Return what a plugin's table says for every stream."""
+    return {} if model is None else {key: value for key, value in table.items() if key in model.model_fields}
+
+
 def _unclaimed(
-    plugins: Mapping[str, Table], streams: Mapping[str, Mapping[str, Table]], source: Source, installed: Installed
+    claimed: Collection[str],
+    plugins: Mapping[str, Table],
+    streams: Mapping[str, Mapping[str, Table]],
+    source: Source,
+    installed: Installed,
 ) -> Iterator[Problem]:
-    """Say which sub-tables of streams nobody reads."""
+    """Say which sub-tables of streams nobody reads, and what else is wrong with them."""
     for stream, sub_tables in streams.items():
-        for name in sub_tables:
-            if name in plugins or name in CORE_TABLES:
-                continue
+        for name in sub_tables.keys() - claimed:
+            at: TablePath = ("streams", stream, name)
+            meant: str | None = name
             if name in installed:
                 message = f"the plugin {name} is not enabled: add a table [plugins.{name}]"
             else:
+                meant = closest(name, claimed)
                 message = "nothing reads this table; the tables of a stream belong to enabled plugins"
-                message += did_you_mean(name, [*plugins, *CORE_TABLES])
-            yield source.problem(("streams", stream, name), message)
+                message += did_you_mean(name, claimed)
+            yield source.problem(at, message)
+            model = _stream_model(meant, installed)
+            if model is not None:
+                defaults = _defaults(model, plugins.get(meant or "", {}))
+                yield from validate(model, {**defaults, **sub_tables[name]}, source, at)[1]
+
+
+def _stream_model(name: str | None, installed: Installed) -> type[ConfigModel] | None:
+    """Return what validates the sub-table of this name."""
+    if name in CORE_TABLES:
+        return CORE_TABLES[name]
+    try:
+        return None if name is None else import_plugin(name, installed).stream_config
+    except PluginError:
+        return None
 
 
 def resolve_secrets(config: Config, tables: Iterable[PluginTables]) -> list[Problem]:

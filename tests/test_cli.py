@@ -100,6 +100,49 @@ def test_a_certificate_or_slate_that_is_not_on_this_machine_is_a_warning(
     ]
 
 
+@pytest.mark.parametrize("table", ["restream", "restraem"])
+def test_a_misspelt_plugin_table_hides_no_error_of_its_stream_tables(
+    table: str, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(
+        "[plugins.restraem]\nmerge = 1\n"
+        f"[streams.a.{table}.b]\nurl = 'rtmp://h/live'\nkey = {{ env = 'K' }}\nbakup_url = 'rtmp://i/live'\n"
+    )
+    code = run("check-config", file)
+
+    assert code == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f'{file}:1: plugins.restraem: is not installed (did you mean "restream"?)',
+        f'{file}:2: plugins.restraem.merge: unknown key (did you mean "merge_ms"?)',
+        f'{file}:6: streams.a.{table}.b.bakup_url: unknown key (did you mean "backup_url"?)',
+    ]
+
+
+def test_a_misspelt_or_unread_stream_table_hides_no_error_inside(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(
+        "[plugins.restream]\n[plugins.streamkeys]\n"
+        "[streams.a.restraem.b]\nurl = 'rtmp://h/live'\nkey = { env = 'K' }\nbakup_url = 'rtmp://i/live'\n"
+        "[streams.a.failovr]\nhold = 1\n"
+        "[streams.a.record]\ndirectori = 1\n"
+        "[streams.a.nonesuch]\nx = 1\n"
+    )
+    code = run("check-config", file)
+
+    unread = "nothing reads this table; the tables of a stream belong to enabled plugins"
+    assert code == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f'{file}:3: streams.a.restraem: {unread} (did you mean "restream"?)',
+        f'{file}:6: streams.a.restraem.b.bakup_url: unknown key (did you mean "backup_url"?)',
+        f'{file}:7: streams.a.failovr: {unread} (did you mean "failover"?)',
+        f'{file}:8: streams.a.failovr.hold: unknown key (did you mean "hold_s"?)',
+        f"{file}:9: streams.a.record: the plugin record is not enabled: add a table [plugins.record]",
+        f"{file}:10: streams.a.record.directori: unknown key",
+        f"{file}:11: streams.a.nonesuch: {unread} (known: failover, restream, streamkeys)",
+    ]
+
+
 CAS = "write the path of a PEM file with the CAs' certificates (-----BEGIN CERTIFICATE-----)"
 LISTS = "write the path of a PEM file with the CAs' revocation lists (-----BEGIN X509 CRL-----)"
 

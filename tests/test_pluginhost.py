@@ -718,7 +718,7 @@ def test_options_that_need_a_value_have_no_defaults() -> None:
         ("[plugins.tested]\n[streams.stage.tested]\nname = 'bad'", "3: streams.stage.tested.name: is bad"),
         ("[plugins.tested]\n[streams.stage.tested]\nsegment_s = true", "3: streams.stage.tested.segment_s: must be"),
         (
-            "[plugins.tested]\n[streams.stage.testd]\nx = 1",
+            "[plugins.tested]\n[streams.stage.testd]",
             "2: streams.stage.testd: nothing reads this table; the tables of a stream belong to enabled plugins "
             '(did you mean "tested"?)',
         ),
