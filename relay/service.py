@@ -131,10 +131,13 @@ class RelayService(MultiService):
 
     def _listener(self, index: int, config: Any) -> Listener:
         try:
-            return Listener(self._reactor, self.door, config)
+            listener = Listener(self._reactor, self.door, config, in_thread=self._in_thread)
         except ConfigError as error:
             problem = self.config.source.problem_at(f"listen[{index}].{error.path}", error.message)
             raise ConfigFileError([problem]) from error
+        if listener.expiry is not None:
+            self.watch.add(listener.expiry)
+        return listener
 
     def _build_site(self) -> Any:
         token, limits = self.config.http.token, self.door.limits

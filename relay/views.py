@@ -151,11 +151,7 @@ class RelayViews:
     def counters(self) -> Counters:
         """Numbers of the whole process."""
         door = self._door
-        certificates = {
-            listener.url: listener.certificate.not_after
-            for listener in self._listeners
-            if listener.certificate is not None
-        }
+        certificates = {one.url: one.expiry.not_after for one in self._listeners if one.expiry is not None}
         return Counters(
             accepted=door.accepted,
             refused=dict(door.refused),

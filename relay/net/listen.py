@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -16,6 +16,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from relay.config import Listen
 from relay.errors import RelayError
 from relay.net.door import Door
+from relay.net.expiry import Expiry
 from relay.net.ingest import IngestProtocol
 from relay.net.tls import ReloadingCertificate
 
@@ -45,16 +46,17 @@ class Listener:
 
     log = Logger(namespace="relay.listen")
 
-    def __init__(self, reactor: Any, door: Door, config: Listen) -> None:
+    def __init__(self, reactor: Any, door: Door, config: Listen, *, in_thread: Callable[..., Any]) -> None:
         self.config = config
-        self.certificate: ReloadingCertificate | None = None
+        self.expiry: Expiry | None = None
         self.error = ""
         self._reactor = reactor
         self._factory: Any = IngestFactory(door, tls=config.tls)
         self._port: Any = None
         if config.certificate is not None and config.private_key is not None:
-            self.certificate = ReloadingCertificate(config.certificate, config.private_key)
-            self._factory = TLSMemoryBIOFactory(self.certificate, False, self._factory)
+            certificate = ReloadingCertificate(config.certificate, config.private_key)
+            self.expiry = Expiry(config.certificate, in_thread=in_thread)
+            self._factory = TLSMemoryBIOFactory(certificate, False, self._factory)
             self._factory.noisy = False
 
     @property

@@ -10,11 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-from cryptography import x509
 
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionDone
@@ -75,20 +72,6 @@ class ReloadingCertificate:
         with contextlib.suppress(OSError):  # `load_context` says it in words
             self._seen = _fingerprint(self._paths)
         self._context = load_context(certificate, private_key)
-
-    @property
-    def not_after(self) -> float:
-        """When the certificate on disk expires, seconds since the epoch; 0.0 when it cannot be read."""
-        try:
-            certificate = x509.load_pem_x509_certificates(self._paths[0].read_bytes())[0]
-        except (OSError, ValueError, IndexError):
-            return 0.0
-        return certificate.not_valid_after_utc.timestamp()
-
-    @property
-    def days_left(self) -> float:
-        """Days until the certificate expires."""
-        return (self.not_after - datetime.now(UTC).timestamp()) / 86_400
 
     def serverConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
         self._refresh()
