@@ -74,8 +74,9 @@ class Limits(ConfigModel):
 
     queue_bytes: Bytes = 8 * MIB
     """Packets that wait for one slow destination. Whole GOPs are dropped when this or `queue_ms` is reached."""
-    queue_ms: int = Field(default=4_000, ge=100, le=600_000)
-    """The same in time: what is older has no value in a live programme."""
+    queue_ms: int = Field(default=2_000, ge=100, le=600_000)
+    """The same in time: what is older has no value in a live programme. A GOP that has begun may wait for twice as long
+    while there is no later keyframe: platforms want one at least every 4 s."""
 
     http_header_s: Seconds = 10.0
     """Time to send the whole head of an HTTP request."""

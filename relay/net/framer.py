@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from relay.media.packets import Packet, Role
-from relay.net.lanes import frame
+from relay.net.lanes import Lane, Lanes, frame
 from relay.stream.outbox import Outbox
 from relay.stream.pace import Pace
 
@@ -21,13 +21,14 @@ class Framer:
         base: stream time that is the peer's time 0.
     """
 
-    __slots__ = ("_based", "_outbox", "_pace", "base", "msid")
+    __slots__ = ("_based", "_dropped", "_outbox", "_pace", "base", "msid")
 
     def __init__(self, outbox: Outbox) -> None:
         self.msid = 0
         self.base = 0
         self._based = False
         self._outbox = outbox
+        self._dropped = 0
         self._pace = Pace()
 
     @property
@@ -35,6 +36,11 @@ class Framer:
         """Whether nothing waits, so that the next packet may come through a lane."""
         outbox = self._outbox
         return not (outbox.waiting or outbox.needs_opening or outbox)
+
+    def fall_in(self, lanes: Lanes) -> Lane:
+        """Return the lane that goes on where the outbox ended. Who is level with the programme begins a new pace."""
+        self._pace = Pace()
+        return lanes.find(self.base, self.msid)
 
     @property
     def held(self) -> bool:
@@ -47,7 +53,11 @@ class Framer:
         oldest = outbox.peek()
         if oldest is None:
             return []
-        before = sys.maxsize if all_of_it else self._pace.until(oldest.dts, now)
+        if self._dropped != outbox.dropped_packets:
+            self._dropped = outbox.dropped_packets
+            self._pace.jump()
+        until = self._pace.until(oldest.dts, oldest.dts + outbox.queue_ms, now)
+        before = sys.maxsize if all_of_it else until
         frames: list[bytes] = []
         if outbox.needs_opening and oldest.dts < before:
             frames += [self._frame(packet) for packet in outbox.take_opening().opening()]

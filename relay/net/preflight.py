@@ -97,7 +97,7 @@ class Preflight:
         self._rejected: ConnectRejected | None = None
         self._link: CheckLink | None = None
         self._snow = Snow(round(plan.mbps * plan.destinations * 1000), os.urandom(NOISE_BYTES))
-        self._outbox = Outbox(max_bytes=64 * MIB, max_ms=4000)
+        self._outbox = Outbox(max_bytes=64 * MIB)
         self._outbox.configure(self._snow.tracks)
         self._lanes = Lanes(Flusher(reactor))
         self._live: Deferred[None] = Deferred()

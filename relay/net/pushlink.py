@@ -321,7 +321,7 @@ class PushLink(TwistedProtocol):
         if not writer.clear:
             self._wait()
             return
-        self._lane = lane = self._lanes.find(self._framer.base, self._framer.msid)
+        self._lane = lane = self._framer.fall_in(self._lanes)
         lane.join(self, writer.send_now)
         self._joined_at = lane.bytes_total
         self._owner.link_fell_in(self)

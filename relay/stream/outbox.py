@@ -5,6 +5,9 @@ GOP is left out whole, with the audio and data of its span, so that picture and 
 the queue, nothing is taken until the next keyframe. Without video every audio packet is a random access point. Only
 at the beginning of the programme sound may come before the first keyframe, as the encoder sent it.
 
+Full in time means: more than `max_ms` waits, and with it a later start, to go on from (P15: > 2 s backlog -> drop to
+IDR). While there is none, the GOP that has begun is kept, up to `BEGUN_GOP` times as long.
+
 The use of one, by a sink:
 
     configure(tracks)  -> outbox.configure(tracks)
@@ -27,12 +30,16 @@ from relay.stream.gop import lead_video
 
 MIB = 1024 * 1024
 
+BEGUN_GOP = 2
+"""A GOP that has begun may wait for this many times `max_ms`, 4 s by default. Platforms want a keyframe at least every
+4 s: leaving it out sooner would cost an encoder that keeps to that its first pictures at every connect."""
+
 AUDIO = MediaKind.AUDIO
 VIDEO = MediaKind.VIDEO
 
 
 class Outbox:
-    """Packets that wait for one destination, at most *max_bytes* of bodies and *max_ms* of stream time.
+    """Packets that wait for one destination: at most *max_bytes* of bodies, and *max_ms* of stream time or one GOP.
 
     Attributes:
         queue_bytes: bodies waiting now.
@@ -52,6 +59,7 @@ class Outbox:
         "_newest",
         "_opening",
         "_queue",
+        "_start",
         "_tracks",
         "dropped_bytes",
         "dropped_gops",
@@ -60,7 +68,7 @@ class Outbox:
         "waiting",
     )
 
-    def __init__(self, max_bytes: int = 8 * MIB, max_ms: int = 4000) -> None:
+    def __init__(self, max_bytes: int = 8 * MIB, max_ms: int = 2000) -> None:
         self.queue_bytes = 0
         self.dropped_packets = 0
         self.dropped_bytes = 0
@@ -75,6 +83,7 @@ class Outbox:
         self._opening: TrackSet | None = None
         self._tracks = TrackSet()
         self._lead: int | None = None
+        self._start: Packet | None = None  # the newest one in the queue that may follow a gap
         self._newest = 0
         self._floor = 0
         self._beginning = True
@@ -108,6 +117,7 @@ class Outbox:
         lead = lead_video(tracks)
         if lead != self._lead:
             self._lead = lead
+            self._start = self._find_start()
             self.waiting = True
 
     def begin_at_keyframe(self) -> None:
@@ -140,12 +150,14 @@ class Outbox:
             return self._refuse(packet)
         if not self._queue or packet.dts > self._newest:
             self._newest = packet.dts
-        if self.queue_bytes + size > self._max_bytes or self.queue_ms > self._max_ms:
-            self._make_room(size)
+        if self._too_much_with(packet):
+            self._make_room(packet)
             if not self._fits_after_drop(packet):
                 return self._refuse(packet)
         self._queue.append(packet)
         self.queue_bytes += size
+        if self._may_start(packet):
+            self._start = packet
         return True
 
     def peek(self) -> Packet | None:
@@ -160,6 +172,8 @@ class Outbox:
             self._queue.popleft()
             self._beginning = False
             self.queue_bytes -= len(head.body)
+            if head is self._start:
+                self._start = None
             self._reach_mark()
         return head
 
@@ -205,9 +219,25 @@ class Outbox:
         self.dropped_bytes += len(packet.body)
         return False
 
-    def _make_room(self, size: int) -> None:
-        while self._queue and (self.queue_bytes + size > self._max_bytes or self.queue_ms > self._max_ms):
+    def _too_much_with(self, packet: Packet) -> bool:
+        """Return whether something must be left out once *packet*, the newest, is there."""
+        if self.queue_bytes + len(packet.body) > self._max_bytes:
+            return True
+        waits = self.queue_ms
+        if waits <= self._max_ms:
+            return False
+        later = self._start is not None and self._start is not self._queue[0]
+        return later or waits > BEGUN_GOP * self._max_ms or self._may_start(packet)
+
+    def _make_room(self, packet: Packet) -> None:
+        while self._queue and self._too_much_with(packet):
             self._drop_gop()
+
+    def _find_start(self) -> Packet | None:
+        for entry in reversed(self._queue):
+            if isinstance(entry, Packet) and self._may_start(entry):
+                return entry
+        return None
 
     def _drop_gop(self) -> None:
         """Leave out the oldest packet and what cannot be shown without it: all before the next keyframe."""
@@ -233,6 +263,7 @@ class Outbox:
             else:
                 kept.append(entry)
         self._queue = kept
+        self._start = self._find_start()
 
     def _reach_mark(self) -> None:
         """Turn marks at the head into the opening that is due."""

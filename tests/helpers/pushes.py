@@ -65,7 +65,7 @@ class PushTestCase(NetTestCase):
             uniform=lambda _, high: high,
             spacing=HostSpacing(lambda _, high: high),
             queue_bytes=8 * 1024 * 1024,
-            queue_ms=4000,
+            queue_ms=2000,
         )
         globalLogPublisher.addObserver(self._log)
         self.addCleanup(globalLogPublisher.removeObserver, self._log)

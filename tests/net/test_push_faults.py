@@ -104,7 +104,7 @@ class EveryFaultTests(FaultTestCase):
                 push = pushes[name]
                 one.add((push.state.value, push.reason))
                 assert push.outbox.queue_bytes <= 8 * MIB
-                assert push.outbox.queue_ms <= 4_000
+                assert push.outbox.queue_ms <= 2_000
             if all(any(reason in expected[name] for _, reason in one) for name, one in seen.items()):
                 break
 
@@ -181,7 +181,7 @@ class FaultOfTheNetworkTests(FaultTestCase):
         assert pushes[0].dropped_gops == 0
         for push in pushes[1:]:
             assert push.outbox.queue_bytes <= 8 * MIB
-            assert push.outbox.queue_ms <= 4_000
+            assert push.outbox.queue_ms <= 2_000
         assert pushes[1].dropped_gops > 0, "one that reads a tenth gets whole groups of pictures less"
         self.check_groups(slow)
         for push in pushes[2:]:
@@ -207,9 +207,9 @@ class FaultOfTheNetworkTests(FaultTestCase):
 
         await self.pass_by(60.0, size=30_000)
         assert "stalled" in {event.reason for event in self.events if hasattr(event, "reason")}
-        assert push.outbox.queue_ms <= 4_000
+        assert push.outbox.queue_ms <= 2_000
         platform.clear()
-        oldest = self.serial - 2 * 4_040 // 40
+        oldest = self.serial - 2 * 2_040 // 40
         await self.pass_by(10.0)
         await self.live(push)
         await self.pass_by(5.0)

@@ -43,7 +43,7 @@ class TestComingAndGoing(NetTestCase):
             uniform=lambda low, high: low,
             spacing=HostSpacing(lambda _, high: high),
             queue_bytes=1 << 20,
-            queue_ms=4000,
+            queue_ms=2000,
         )
         self.group = PushGroup(tools, Flusher(reactor), "stage", targets)
         self.later(self.group.close)

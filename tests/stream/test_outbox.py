@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.media.packets import MediaKind, Packet, TrackSet
-from relay.stream.outbox import Outbox
+from relay.stream.outbox import BEGUN_GOP, Outbox
 from tests.stream.media import audio, audio_header, data, tracks, video, video_header
 
 BOTH = tracks(video_header(), audio_header())
@@ -88,17 +88,74 @@ def test_the_oldest_gop_is_dropped_whole_when_bytes_run_out() -> None:
     assert drained(outbox) == [*second, third]
 
 
-def test_a_queue_of_exactly_the_bounds_is_kept() -> None:
+@pytest.mark.parametrize("ms", [1999, 2000])
+def test_a_queue_of_at_most_the_bounds_is_kept(ms: int) -> None:
     by_bytes = outbox_of(video(0, True, size=60), video(40, size=40), max_bytes=100)
-    by_time = outbox_of(video(0, True), video(4000), max_ms=4000)
+    by_time = outbox_of(video(0, True), video(40, True), video(ms), max_ms=2000)
 
-    assert len(by_bytes) == len(by_time) == 2
+    assert len(by_bytes) == 2
+    assert len(by_time) == 3
     assert by_bytes.dropped_packets == by_time.dropped_packets == 0
 
 
-def test_one_byte_or_one_millisecond_more_empties_the_queue_until_the_next_keyframe() -> None:
+def test_a_millisecond_more_leaves_out_what_comes_before_a_later_keyframe() -> None:
+    outbox = outbox_of(video(0, True), audio(20), video(40, True), audio(60), video(2001), max_ms=2000)
+
+    assert [packet.dts for packet in drained(outbox)] == [40, 60, 2001]
+    assert outbox.dropped_gops == 1
+
+
+@pytest.mark.parametrize(("ms", "kept"), [(1999, [0, 1999]), (2000, [0, 2000]), (2001, [2001])])
+def test_the_keyframe_that_finds_more_than_the_bound_waiting_is_the_one_to_go_on_from(ms: int, kept: list[int]) -> None:
+    outbox = outbox_of(video(0, True), video(ms, True), max_ms=2000)
+
+    assert [packet.dts for packet in drained(outbox)] == kept
+
+
+@pytest.mark.parametrize("ms", [2001, 3999, 4000])
+def test_a_gop_that_has_begun_is_kept_while_there_is_no_later_keyframe(ms: int) -> None:
+    outbox = outbox_of(video(0, True), audio(20), video(ms), audio(ms), max_ms=2000)
+
+    assert [packet.dts for packet in drained(outbox)] == [0, 20, ms, ms]
+    assert outbox.dropped_packets == 0
+
+
+def test_a_keyframe_that_was_sent_is_no_later_one() -> None:
+    outbox = outbox_of(video(0, True), video(40, True), video(80), max_ms=2000)
+    sent = [outbox.pop(), outbox.pop()]
+
+    outbox.append(video(2100))
+
+    assert [packet.dts for packet in sent if packet] == [0, 40]
+    assert [packet.dts for packet in drained(outbox)] == [80, 2100]
+
+
+def test_more_than_one_gop_goes_until_the_rest_is_within_the_bound() -> None:
+    outbox = outbox_of(*(video(dts, dts % 500 == 0) for dts in range(0, 2001, 100)), max_ms=2000)
+
+    outbox.append(video(2900))
+
+    assert [packet.dts for packet in drained(outbox)][:2] == [1000, 1100]
+    assert outbox.dropped_gops == 2
+
+
+def test_a_keyframe_of_tracks_that_are_gone_is_no_later_one() -> None:
+    outbox = outbox_of(audio(0), audio(20), audio(40), max_ms=2000, of=SOUND)
+    outbox.configure(BOTH)
+    outbox.append(video(60, True))
+
+    outbox.append(video(2000))
+    assert outbox.peek() is not None
+    assert outbox.dropped_packets == 0
+    outbox.append(video(2001))
+
+    assert outbox.take_opening() is BOTH
+    assert [packet.dts for packet in drained(outbox)] == [60, 2000, 2001]
+
+
+def test_one_byte_too_many_or_a_gop_above_the_last_bound_empties_the_queue_until_the_next_keyframe() -> None:
     by_bytes = outbox_of(video(0, True, size=60), video(40, size=41), max_bytes=100)
-    by_time = outbox_of(video(0, True), video(4001), max_ms=4000)
+    by_time = outbox_of(video(0, True), video(4001), max_ms=2000)
 
     for outbox in (by_bytes, by_time):
         assert len(outbox) == 0
@@ -160,11 +217,13 @@ def test_a_packet_larger_than_the_queue_is_refused_and_what_waits_stays() -> Non
 
 
 def test_without_video_only_the_oldest_sound_is_dropped() -> None:
-    outbox = outbox_of(*(audio(index * 20) for index in range(20)), max_bytes=100, of=SOUND)
+    by_bytes = outbox_of(*(audio(index * 20) for index in range(20)), max_bytes=100, of=SOUND)
+    by_time = outbox_of(*(audio(index * 20) for index in range(20)), max_ms=180, of=SOUND)
 
-    assert [packet.dts for packet in drained(outbox)] == list(range(200, 400, 20))
-    assert outbox.dropped_packets == 10
-    assert outbox.dropped_gops == 0
+    for outbox in (by_bytes, by_time):
+        assert [packet.dts for packet in drained(outbox)] == list(range(200, 400, 20))
+        assert outbox.dropped_packets == 10
+        assert outbox.dropped_gops == 0
 
 
 def test_take_returns_at_least_one_packet_and_at_most_the_bytes_asked_for() -> None:
@@ -295,7 +354,8 @@ def test_whatever_happens_the_bounds_hold_and_what_comes_out_can_be_decoded(
             model.offered(packet, generation)
             outbox.append(packet)
             assert outbox.queue_bytes <= max_bytes
-            assert outbox.queue_ms <= max_ms
+            assert outbox.queue_ms <= BEGUN_GOP * max_ms
+            assert outbox.queue_ms <= max_ms or not later_starts(outbox), "the destination is behind, needlessly"
     while len(outbox):
         model.receive(outbox, 100)
 
@@ -304,6 +364,12 @@ def test_whatever_happens_the_bounds_hold_and_what_comes_out_can_be_decoded(
     positions = {id(packet): index for index, packet in enumerate(offered)}
     order = [positions[id(packet)] for packet in model.got]
     assert order == sorted(set(order))
+
+
+def later_starts(outbox: Outbox) -> list[Packet]:
+    """What the destination could go on from, were all before it left out."""
+    waiting = [entry for entry in outbox._queue if isinstance(entry, Packet)]
+    return [packet for packet in waiting[1:] if packet.kind is MediaKind.VIDEO and packet.keyframe]
 
 
 class Destination:
