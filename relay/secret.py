@@ -8,15 +8,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from collections import Counter, deque
 from collections.abc import Iterable
 from typing import NoReturn
 from urllib.parse import quote
+from weakref import finalize
 
 
 class Secret:
     """A stream key, token or password. Formatting, comparing by ``==`` to a string and pickling never reveal it."""
 
-    __slots__ = ("_value",)
+    __slots__ = ("__weakref__", "_value")
 
     def __init__(self, value: str) -> None:
         self._value = value
@@ -60,6 +62,9 @@ SHORTEST_REDACTED = 4
 """A secret shorter than this is not searched for in text: every line would match. The configuration warns about it."""
 SHORTEST_ANYWHERE = 8
 """From this length a secret is replaced wherever it occurs, below it only when it stands alone."""
+KEPT_GONE = 1_000
+"""Secrets that are still hidden when the last `Secret` of theirs is gone, the newest: what a platform answered, or an
+event on its way to a webhook, may quote a key minutes after its target was deleted. Some 300 kB; 30 MB if all are as long as a caller may write them."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,15}):[/\\]{1,2}")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,15}:[/\\]{2,3}[^\s\"'<>]+")
@@ -122,23 +127,48 @@ class Redactor:
     """Replaces known secrets in text. Last layer of defence: the log writes nothing that did not pass through it.
 
     Candidates are found by their first four characters, so the cost depends on the text and not on how many secrets
-    there are (about 15 µs for a log line).
+    there are (about 15 µs for a log line). What callers bring is forgotten in the end, or their keys would fill memory.
     """
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
         self._by_prefix: dict[str, tuple[str, ...]] = {}
+        self._lives: Counter[str] = Counter()
+        """How many secrets look like this."""
+        self._gone: deque[frozenset[str]] = deque()
         for secret in secrets:
             self.add(secret)
 
     def add(self, secret: Secret) -> None:
-        """Hide *secret* from now on, as it is and as it looks inside a URL."""
-        value = secret.reveal()
-        for form in {value, quote(value, safe=""), quote(value)}:
-            if len(form) < SHORTEST_REDACTED:
-                continue
+        """Hide *secret* for ever, as it is and as it looks inside a URL."""
+        self._learn(_forms(secret))
+
+    def hold(self, secret: Secret) -> None:
+        """Hide *secret* for as long as anybody has it, and then until `KEPT_GONE` others have gone."""
+        forms = _forms(secret)
+        self._learn(forms)
+        finalize(secret, self._gone.append, forms).atexit = False
+        while len(self._gone) > KEPT_GONE:
+            self._forget(self._gone.popleft())
+
+    def _learn(self, forms: Iterable[str]) -> None:
+        for form in forms:
+            self._lives[form] += 1
             prefix = form[:SHORTEST_REDACTED]
             known = {*self._by_prefix.get(prefix, ()), form}
             self._by_prefix[prefix] = tuple(sorted(known, key=len, reverse=True))
+
+    def _forget(self, forms: Iterable[str]) -> None:
+        for form in forms:
+            self._lives[form] -= 1
+            if self._lives[form] > 0:
+                continue
+            del self._lives[form]
+            prefix = form[:SHORTEST_REDACTED]
+            rest = tuple(one for one in self._by_prefix[prefix] if one != form)
+            if rest:
+                self._by_prefix[prefix] = rest
+            else:
+                del self._by_prefix[prefix]
 
     def redact(self, text: str) -> str:
         """Return *text* with every known secret replaced by ``***``."""
@@ -161,6 +191,12 @@ class Redactor:
         return "".join(pieces)
 
 
+def _forms(secret: Secret) -> frozenset[str]:
+    value = secret.reveal()
+    forms = (value, quote(value, safe=""), quote(value))
+    return frozenset(form for form in forms if len(form) >= SHORTEST_REDACTED)
+
+
 def _match(text: str, at: int, candidates: tuple[str, ...]) -> int:
     if not text.startswith(candidates, at):  # all at once: a thousand keys may begin alike
         return 0
@@ -178,4 +214,5 @@ def _stands_alone(text: str, start: int, end: int) -> bool:
 
 
 KNOWN_SECRETS = Redactor()
-"""Every secret that the configuration of this process resolved; the log observers redact with it."""
+"""Every secret that the configuration of this process resolved, and those that the API brought; the log observers
+redact with it."""

@@ -61,6 +61,10 @@ class SecretRef:
         KNOWN_SECRETS.add(self._secret)
         return self._secret
 
+    def hide(self) -> None:
+        """Hide a secret that came after the start from the log, for as long as somebody has it."""
+        KNOWN_SECRETS.hold(self.secret)
+
     @property
     def exposed(self) -> bool:
         """The secret stands in the file as it is. A hash is not exposed."""

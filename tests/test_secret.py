@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.secret import Redactor, Secret, redact_url, redact_urls
+from relay.secret import KEPT_GONE, Redactor, Secret, redact_url, redact_urls
 
 KEY = "abcd-1234-EFGH-5678"
 
@@ -124,6 +124,50 @@ def test_the_longest_of_two_secrets_with_one_beginning_is_replaced_whole() -> No
     redactor = Redactor([Secret("abcd1234"), Secret("abcd1234-and-more")])
 
     assert redactor.redact("abcd1234-and-more abcd1234") == "*** ***"
+
+
+def held(redactor: Redactor, number: int) -> str:
+    """Hold a secret that nobody keeps; return it."""
+    redactor.hold(Secret(f"canary-{number:07}"))
+    return f"canary-{number:07}"
+
+
+def test_a_secret_that_is_gone_is_forgotten_behind_so_many_newer_ones() -> None:
+    redactor = Redactor()
+    first, second = held(redactor, 1), held(redactor, 2)
+    for number in range(3, KEPT_GONE + 2):
+        held(redactor, number)
+    assert redactor.redact(f"{first} {second}") == "*** ***"
+
+    redactor.hold(Secret("canary-the-last-one"))
+
+    assert redactor.redact(f"{first} {second}") == f"{first} ***"
+
+
+def test_a_secret_that_somebody_has_is_never_forgotten() -> None:
+    redactor = Redactor([Secret("of-the-configuration")])
+    live = Secret("canary-that-lives")
+    redactor.hold(live)
+    redactor.hold(Secret("of-the-configuration"))
+    for number in range(2 * KEPT_GONE):
+        held(redactor, number)
+
+    assert redactor.redact("canary-that-lives of-the-configuration") == "*** ***"
+
+
+def test_a_secret_that_came_twice_is_hidden_as_long_as_one_of_them_is_there() -> None:
+    redactor = Redactor()
+    redactor.hold(Secret("canary-twice"))
+    again = Secret("canary-twice")
+    redactor.hold(again)
+    for number in range(2 * KEPT_GONE):
+        held(redactor, number)
+
+    assert redactor.redact("canary-twice") == "***"
+    del again
+    for number in range(2 * KEPT_GONE):
+        held(redactor, number)
+    assert redactor.redact("canary-twice") == "canary-twice"
 
 
 @given(st.text(max_size=30), st.text(st.characters(codec="utf-8"), min_size=8, max_size=20), st.text(max_size=30))

@@ -183,9 +183,9 @@ class TargetBook:
         if not trusted:
             for url in filter(None, (options.url, options.backup_url)):
                 await self._check_address(url)
-        options.key.resolve()  # from now on the log hides it
+        options.key.hide()
         if options.password is not None:
-            options.password.resolve()
+            options.password.hide()
         known = self._of(stream)
         if name not in known and sum(map(len, self._wanted.values())) >= MAX_TARGETS:
             raise ConfigError("", f"there are {MAX_TARGETS} targets already")

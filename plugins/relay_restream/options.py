@@ -36,6 +36,10 @@ MAX_DELAY_S = 900.0
 
 MAX_NAME = 64
 
+MAX_KEY_BYTES = 4096
+"""Of a key or password that comes by the API: signed ones with an expiry have 500, a token 2,000; and 10,000 of them
+are kept."""
+
 TrackId = Annotated[int, Field(ge=0, le=255)]
 
 
@@ -169,6 +173,8 @@ class Target(TargetOptions):
 def _plain(value: object) -> object:
     if not isinstance(value, str):
         raise ValueError("must be the secret itself, as a string")
+    if len(value.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
+        raise ValueError(f"must have at most {MAX_KEY_BYTES} bytes")
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -25,7 +26,9 @@ from relay.api import (
     TrackSet,
 )
 from relay.config_file import ConfigFileError
+from relay.log import clean_line
 from relay.pluginhost import PluginHost
+from relay.secret import KEPT_GONE
 from relay.testing import (
     PluginContract,
     RecordingPush,
@@ -39,6 +42,7 @@ from relay.testing import (
 )
 from relay_restream import RestreamPlugin
 from relay_restream.live import StreamTargets
+from relay_restream.options import MAX_KEY_BYTES
 
 Tables = Mapping[str, Any]
 
@@ -560,6 +564,27 @@ def test_a_new_key_for_an_address_of_the_file_needs_no_check() -> None:
     assert relay.pushes.targets["one"].key.reveal() == "rotated-key-0001"
     with pytest.raises(ConfigError, match="not a public one"):
         relay.put("two", url=HERE["url"])
+
+
+@pytest.mark.parametrize("option", ["key", "password"])
+def test_a_key_of_a_caller_has_a_longest_form(option: str) -> None:
+    relay = Relay({"stage": {"one": HERE}})
+    login: Tables = {"user": "bob", "password": "p"} if option == "password" else {}
+    relay.put("one", **{"url": HERE["url"], **login, option: "é" * (MAX_KEY_BYTES // 2)})
+
+    with pytest.raises(ValueError, match="must have at most 4096 bytes"):
+        relay.put("one", **{"url": HERE["url"], **login, option: "é" * (MAX_KEY_BYTES // 2) + "e"})
+
+
+def test_the_keys_of_callers_are_hidden_from_the_log_and_do_not_fill_memory() -> None:
+    relay = Relay({"stage": {"one": HERE}})
+    keys = [f"canary-of-a-caller-{number:05}" for number in range(KEPT_GONE + 3)]
+    for key in keys:
+        relay.put("one", url=HERE["url"], key=key)
+    gc.collect()
+    relay.put("one", url=HERE["url"], key=keys[-1])
+
+    assert clean_line(f"{keys[0]} {keys[-1]} {keys[-100]}") == f"{keys[0]} *** ***"
 
 
 @pytest.mark.parametrize(
