@@ -64,7 +64,8 @@ SHORTEST_ANYWHERE = 8
 """From this length a secret is replaced wherever it occurs, below it only when it stands alone."""
 KEPT_GONE = 1_000
 """Secrets that are still hidden when the last `Secret` of theirs is gone, the newest: what a platform answered, or an
-event on its way to a webhook, may quote a key minutes after its target was deleted. Some 300 kB; 30 MB if all are as long as a caller may write them."""
+event on its way to a webhook, may quote a key minutes after its target was deleted. Some 300 kB, or 30 MB if all are
+as long as a caller may write them."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,15}):[/\\]{1,2}")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,15}:[/\\]{2,3}[^\s\"'<>]+")
