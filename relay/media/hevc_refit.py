@@ -11,7 +11,7 @@ It takes pictures as x265 writes them with one slice: IDR, without sample adapti
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 
 from relay.media import hevc
 from relay.media import nal as nals
@@ -28,8 +28,8 @@ OUR_PROFILES = frozenset({*PLAIN_PROFILES, 4})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Blocks:
-    """What coded blocks depend on: must be equal."""
+class Sizes:
+    """What coded blocks depend on in a sequence parameter set."""
 
     width: int
     height: int
@@ -42,6 +42,12 @@ class Blocks:
     """Sizes as powers of two."""
     transform_depth: int
     smoothing: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocks(Sizes):
+    """What coded blocks depend on in both parameter sets: must be equal."""
+
     sign_hiding: bool
     transform_skip: bool
     qp_delta_depth: int | None
@@ -86,7 +92,7 @@ def misfit(source: Parameters, target: Parameters) -> str:
     if source.sample_offset or source.reserved_bits or source.extension or source.output_flag:
         return "the encoder did not do as told"
     ours, theirs = source.blocks, target.blocks
-    wrong = [name for name in Blocks.__slots__ if getattr(ours, name) != getattr(theirs, name)]
+    wrong = [one.name for one in fields(Blocks) if getattr(ours, one.name) != getattr(theirs, one.name)]
     return "these differ: " + ", ".join(name.replace("_", " ") for name in wrong) if wrong else ""
 
 
@@ -168,17 +174,9 @@ class Refit:
 
 @dataclass(slots=True, kw_only=True)
 class _Sps:
-    width: int
-    height: int
+    sizes: Sizes
     cropped: bool
-    depth: int
-    smallest_block: int
-    largest_block: int
-    smallest_transform: int
-    largest_transform: int
-    transform_depth: int
     sample_offset: bool
-    smoothing: bool
 
 
 def _refuse(wrong: bool, why: str) -> None:
@@ -206,7 +204,7 @@ def _read_sps(unit: bytes, profiles: Container[int]) -> tuple[int, _Sps]:
     for _ in range(sub_layers + 1 if reader.flag() else 1):
         for _ in range(3):
             reader.ue()
-    block, transform = 3 + reader.ue(3), 0
+    block = 3 + reader.ue(3)
     largest = block + reader.ue(3)
     transform = 2 + reader.ue(3)
     largest_transform = transform + reader.ue(3)
@@ -221,19 +219,18 @@ def _read_sps(unit: bytes, profiles: Container[int]) -> tuple[int, _Sps]:
         for _ in range(reader.ue(32)):
             reader.skip(order_bits + 1)
     reader.skip(1)
-    return set_id, _Sps(
+    sizes = Sizes(
         width=width,
         height=height,
-        cropped=bool(left or top),
         depth=depth,
         smallest_block=block,
         largest_block=largest,
         smallest_transform=transform,
         largest_transform=largest_transform,
         transform_depth=transform_depth,
-        sample_offset=sample_offset,
         smoothing=reader.flag(),
     )
+    return set_id, _Sps(sizes=sizes, cropped=bool(left or top), sample_offset=sample_offset)
 
 
 def _read_pps(reader: BitReader, set_id: int, sps: _Sps) -> Parameters:
@@ -265,15 +262,7 @@ def _read_pps(reader: BitReader, set_id: int, sps: _Sps) -> Parameters:
     reader.ue(4)
     return Parameters(
         blocks=Blocks(
-            width=sps.width,
-            height=sps.height,
-            depth=sps.depth,
-            smallest_block=sps.smallest_block,
-            largest_block=sps.largest_block,
-            smallest_transform=sps.smallest_transform,
-            largest_transform=sps.largest_transform,
-            transform_depth=sps.transform_depth,
-            smoothing=sps.smoothing,
+            **asdict(sps.sizes),
             sign_hiding=sign_hiding,
             transform_skip=skip,
             qp_delta_depth=delta_depth,
