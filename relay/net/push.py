@@ -7,19 +7,16 @@ the attempt decides how long it waits. A destination that is slow, full or gone 
 from __future__ import annotations
 
 from dataclasses import replace
-from enum import Enum
 from typing import Protocol
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
-from twisted.logger import Logger
 
 from relay.errors import DestinationError
-from relay.events import TargetDeliveryChanged, TargetStateChanged
-from relay.log import clean_line
 from relay.media.packets import Packet, TrackSet
 from relay.net.attempt import Attempt, PushTools, endpoint_of
 from relay.net.backoff import EARLY, QUICK, SLOW
+from relay.net.bulletin import Bulletin, TargetState
 from relay.net.delivery import Confirmation, Delivery
 from relay.net.endpoints import ADDRESS_REFUSED, RtmpUrl
 from relay.net.handover import JITTER_S, Handover
@@ -30,11 +27,7 @@ from relay.net.sockets import TcpFigures
 from relay.net.turns import Turns
 from relay.net.way import AUTH_NEEDED, REDIRECT_REFUSED, PushPlace, Way
 from relay.rtmp.events import ReconnectRequested
-from relay.secret import Redactor, redact_urls
 from relay.stream.outbox import Outbox
-
-MAX_DETAIL = 300
-"""Characters of what a destination said that a person wants to read."""
 
 MAKE_ROOM = frozenset({"connect-rejected", "publish-refused"})
 """How a server says that it takes no second publisher of a key."""
@@ -44,17 +37,6 @@ PERSON_NEEDED = MAKE_ROOM | {"auth-failed", AUTH_NEEDED, ADDRESS_REFUSED, REDIRE
 
 EARLY_LIMIT = 3
 """Publishes in a row that are accepted and closed at once: then it is the key rather than the network."""
-
-
-class TargetState(Enum):
-    """Where a target is (design: the contract, target states)."""
-
-    WAITING = "waiting"
-    CONNECTING = "connecting"
-    LIVE = "live"
-    BACKING_OFF = "backing-off"
-    REFUSED = "refused"
-    STOPPED = "stopped"
 
 
 class PushOwner(Protocol):
@@ -67,8 +49,6 @@ class PushOwner(Protocol):
 
 class RtmpPush:
     """One destination over RTMP or RTMPS. It gets packets by `write` while it is not in step with others."""
-
-    log = Logger(namespace="relay.push")
 
     def __init__(
         self, tools: PushTools, owner: PushOwner, lanes: Lanes, *, stream: str, name: str, place: PushPlace
@@ -83,12 +63,13 @@ class RtmpPush:
         self.attempts = 0
         self.outbox = tools.outbox()
         self._tools = tools
+        self._bulletin = Bulletin(tools.emit, stream=stream, target=name, place=place)
         self._owner = owner
         self._lanes = lanes
         self._bytes_before = 0
         self._dropped_before = 0
         self._early = 0
-        self.delivery = Delivery(tools.reactor, self._look, self._tell_delivery)
+        self.delivery = Delivery(tools.reactor, self._look, lambda: self._bulletin.delivers(self.delivery))
         self._tracks = TrackSet()
         self._attempt: Attempt | None = None
         self._handover: Handover | None = None
@@ -99,6 +80,7 @@ class RtmpPush:
         self._urls = (place.url,) if place.backup is None else (place.url, place.backup)
         self._turns = Turns(len(self._urls), tools.uniform, retry_s=place.retry_s)
         self._probe = ReturnProbe(tools.reactor, self._prepare_probe, self._primary_answers)
+        self._address = self._turns.current
         self._way = self._next_way()
 
     @property
@@ -195,6 +177,7 @@ class RtmpPush:
     def _connect(self) -> None:
         self._retry = None
         self.attempts += 1
+        self._address = self._turns.current
         self._way, self._detour = self._next_way(), None
         self._set(TargetState.CONNECTING, "", "")
         limit = self._turns.begin(self._tools.reactor.seconds())
@@ -265,6 +248,7 @@ class RtmpPush:
     def _failed(self, error: DestinationError, *, lived_s: float) -> None:
         self._probe.stop()
         self._unlimit()
+        self._bulletin.lived(lived_s)
         self._early = self._early + 1 if error.reason == "closed-early" else 0
         now = self._tools.reactor.seconds()
         refused = error.reason in PERSON_NEEDED or self._early >= EARLY_LIMIT
@@ -288,13 +272,6 @@ class RtmpPush:
         if self.state is not TargetState.LIVE:
             return ""
         return "accepted" if self.link is not None and self.link.accepted else "connected"
-
-    def _tell_delivery(self) -> None:
-        word, said = self.delivery.word, self.delivery.confirmation
-        if word:
-            detail, by = ("", "") if said is None else (said.detail, said.plugin)
-            event = TargetDeliveryChanged(stream=self.stream, target=self.name, delivery=word, detail=detail, by=by)
-            self._tools.emit(event)
 
     # Moving to another server because the destination asks for it.
 
@@ -348,13 +325,7 @@ class RtmpPush:
 
     def _stay(self, error: DestinationError) -> None:
         self.detail = self._safe(f"the destination asked to reconnect, which failed: {error.detail}")
-        self.log.warn(
-            "target {target} of stream {stream} was asked to reconnect and stays: {reason}, {detail}",
-            target=self.name,
-            stream=self.stream,
-            reason=error.reason,
-            detail=self._safe(error.detail),
-        )
+        self._bulletin.stays(error, self._safe(error.detail))
 
     # The primary address while the backup is used.
 
@@ -369,30 +340,14 @@ class RtmpPush:
         self.detail = "on the backup address; the primary answers again and is next"
 
     def _safe(self, detail: str) -> str:
-        """Return what may be shown of *detail*: a server may repeat the key. Cut last, or half a key would stay."""
-        place, urls = self.place, (*self._urls, self._way.url)
-        secrets = [place.key, *(secret for url in urls for secret in url.secrets)]
-        secrets += [] if place.login is None else [place.login.password]
-        return clean_line(redact_urls(Redactor(secrets).redact(detail)))[:MAX_DETAIL]
+        return self._bulletin.safe(detail, self._way.url)
 
     def _set(self, state: TargetState, reason: str, detail: str) -> None:
         if state is self.state and reason == self.reason:
             return
         self.state, self.reason, self.detail = state, reason, detail
         self.since = self._tools.reactor.seconds()
-        self._tools.emit(
-            TargetStateChanged(stream=self.stream, target=self.name, state=state.value, reason=reason, detail=detail)
-        )
-        log = self.log.warn if reason not in ("", "ended") else self.log.info
-        log(
-            "target {target} of stream {stream} is {state}{why}; destination {destination}",
-            target=self.name,
-            stream=self.stream,
-            destination=self.url.display,
-            state=state.value,
-            reason=reason,
-            why=f": {reason}, {detail}" if detail else "",
-        )
+        self._bulletin.changed(state, reason, detail, self.url, address=self._address, attempt=self.attempts)
         if state is not TargetState.LIVE:
             self.delivery.confirm(None)
         self.delivery.update()
