@@ -74,7 +74,7 @@ def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
 
 
 @implementer(IResolutionReceiver)
-class _Collector:
+class Collector:
     """Collects the addresses of one look-up."""
 
     def __init__(self, done: Callable[[list[IAddress]], None]) -> None:
@@ -92,14 +92,14 @@ class _Collector:
 
 
 @implementer(IHostResolution)
-class _Nothing:
-    """Stands for a look-up that is not needed."""
+class NamedLookUp:
+    """Stands for a look-up that cannot be taken back, or is not needed."""
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     def cancel(self) -> None:
-        """It is over already."""
+        """Its answer may be left unread."""
 
 
 @implementer(IHostnameResolver)
@@ -131,10 +131,10 @@ class _CheckedResolver:
 
         written = _as_written(hostName, portNumber)
         if written is not None:
-            resolutionReceiver.resolutionBegan(_Nothing(hostName))
+            resolutionReceiver.resolutionBegan(NamedLookUp(hostName))
             done([written])
             return None
-        resolution = self._reactor.nameResolver.resolveHostName(_Collector(done), hostName, portNumber, *more)
+        resolution = self._reactor.nameResolver.resolveHostName(Collector(done), hostName, portNumber, *more)
         resolutionReceiver.resolutionBegan(resolution)
         if not answered:
             limit = self._reactor.callLater(LOOK_UP_S, done, [])
@@ -176,7 +176,7 @@ def resolve(reactor: Any, host: str) -> Deferred[Sequence[str]]:
         if not result.called:
             result.callback([_host(address) for address in found])
 
-    reactor.nameResolver.resolveHostName(_Collector(done), host)
+    reactor.nameResolver.resolveHostName(Collector(done), host)
     return result
 
 
