@@ -18,6 +18,12 @@ LOOK_S = 1.0
 FRESH_S = 5.0
 """Without progress for so long the destination is no longer said to take anything."""
 
+STALL_S = 10.0
+"""Without progress for this long while bytes wait, the attempt is over (P15)."""
+
+CRAWL_BYTES = 4096
+"""Who takes less than this in `STALL_S` takes nothing: not even a telephone's sound would fit."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmation:
@@ -58,6 +64,34 @@ class Progress:
             moves = self.moves and self._still_s < FRESH_S
         changed, self.moves = moves is not self.moves, moves
         return changed
+
+
+class Stall:
+    """Whether a destination that we wait for takes anything at all.
+
+    Its socket says only rarely that it takes more: a slow one is heard of by what its kernel acknowledges.
+    """
+
+    __slots__ = ("_seconds", "_taken")
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._taken = 0
+
+    def moved(self) -> None:
+        """It took something."""
+        self._seconds = 0.0
+
+    def tick(self, seconds: float, waiting: bool, taken: Callable[[], int]) -> bool:
+        """Count *seconds* while we are *waiting*; True when it took nothing for `STALL_S`."""
+        self._seconds += seconds
+        if waiting:
+            now = taken()
+            if now - self._taken < CRAWL_BYTES:
+                return self._seconds >= STALL_S
+            self._taken = now
+        self._seconds = 0.0
+        return False
 
 
 class Delivery:

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from relay.errors import DestinationError
-from relay.net.delivery import Progress
+from relay.net.delivery import STALL_S, Progress, Stall
 from relay.net.failures import classify, early_end
 from relay.net.framer import Framer
 from relay.net.lanes import Lane, Lanes
@@ -38,9 +38,6 @@ from relay.rtmp.events import (
     StatusReceived,
 )
 from relay.stream.outbox import Outbox
-
-STALL_S = 10.0
-"""Without progress for this long while bytes wait, the attempt is over (P15)."""
 
 PHASE_S = {"tls": 10.0, "handshake": 10.0, "connect": 15.0, "publish": 15.0}
 """Seconds each phase may take before the attempt fails."""
@@ -86,7 +83,7 @@ class PushLink(TwistedProtocol):
         self._pump_due = False
         self._phase = "tls" if tls else "handshake"
         self._age = 0.0
-        self._stuck_s = 0.0
+        self._stall = Stall()
         self._closing: Deferred[None] | None = None
         self._silent = False
         self._word = ""
@@ -233,8 +230,7 @@ class PushLink(TwistedProtocol):
         elif self._over:
             return
         elif self.live:
-            self._stuck_s = self._stuck_s + seconds if self._waiting else 0.0
-            if self._stuck_s >= STALL_S:
+            if self._stall.tick(seconds, self._waiting, self._taken):
                 self.fail(DestinationError("stalled", f"the destination took nothing for {STALL_S:g} s"))
                 return
             if self._lane is None and self._framer.held:
@@ -299,7 +295,7 @@ class PushLink(TwistedProtocol):
                 if taken == 0:
                     self._wait()
                     return
-                self._stuck_s = 0.0
+                self._stall.moved()
                 self._bytes_sent += taken
                 self._rest = memoryview(self._rest)[taken:]
         except OSError:

@@ -19,7 +19,8 @@ NOTSENT_LOWAT = 64 * 1024
 """Unsent bytes above which a destination's socket is not writable: a stall shows within one GOP."""
 
 USER_TIMEOUT_MS = 15_000
-"""Unacknowledged data older than this ends the connection: a pulled cable is noticed in 15 s, not in 15 minutes."""
+"""Unacknowledged data older than this ends the connection: a pulled cable is noticed in 15 s, not in 15 minutes. Not for a
+destination: Linux counts a small window as none and would end one that is merely slow; its link sees what it takes."""
 
 KEEPALIVE = (5, 2, 3)
 """Idle seconds, interval, probes: frees the descriptor of a vanished peer that owes us nothing after 11 s."""
@@ -84,10 +85,11 @@ def tune(transport: Any, *, destination: bool = False) -> None:
         (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle),
         (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval),
         (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, probes),
-        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS),
         (socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER),
     ]
-    if destination:
+    if not destination:
+        options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS))
+    else:
         options.append((socket.IPPROTO_TCP, getattr(socket, "TCP_NOTSENT_LOWAT", 25), NOTSENT_LOWAT))
     for level, name, value in options:
         with contextlib.suppress(OSError):  # the peer may be gone already

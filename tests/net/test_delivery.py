@@ -8,7 +8,7 @@ from twisted.internet.task import Clock, deferLater
 
 from relay.api import ConfigModel, Context, Event, TargetDeliveryChanged, hookimpl
 from relay.config import Config
-from relay.net.delivery import FRESH_S, Confirmation, Delivery, Progress
+from relay.net.delivery import CRAWL_BYTES, FRESH_S, STALL_S, Confirmation, Delivery, Progress, Stall
 from relay.net.push import RtmpPush
 from relay.pluginfind import plugin_from_class
 from relay.pluginhost import PluginHost
@@ -33,6 +33,30 @@ def test_what_was_there_at_the_first_look_is_no_progress() -> None:
     progress = Progress()
 
     assert not any(progress.tick(1.0, lambda: 3_000) for _ in range(5))
+
+
+def stalls_after(each_s: float, waiting: bool = True, moved_at: float | None = None) -> float | None:
+    """Seconds until a destination that takes so many bytes a second counts as stalled; None: never in two minutes."""
+    stall, taken = Stall(), [50_000.0]
+    stall.tick(0.25, True, lambda: int(taken[0]))
+    for now in (tick / 4 for tick in range(1, 480)):
+        taken[0] += each_s / 4
+        if now == moved_at:
+            stall.moved()
+        if stall.tick(0.25, waiting, lambda: int(taken[0])):
+            return now
+    return None
+
+
+def test_one_that_takes_nothing_is_stalled_after_ten_seconds_of_waiting() -> None:
+    assert stalls_after(0) == STALL_S
+    assert stalls_after(0, moved_at=6.0) == 6.0 + STALL_S - 0.25
+    assert stalls_after(0, waiting=False) is None
+
+
+def test_one_that_is_slow_is_not_stalled_and_one_that_drips_is() -> None:
+    assert stalls_after(1_000) is None
+    assert stalls_after(CRAWL_BYTES / STALL_S / 2) == STALL_S
 
 
 class TestDelivery:
