@@ -11,6 +11,7 @@ import getpass
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,9 +24,11 @@ from twisted.scripts import twistd
 
 from relay import __version__, checking, demo, fakeplatform, remote
 from relay.config import CORE_TABLES, Config
-from relay.config_file import ConfigFileError, ConfigModel
-from relay.errors import PluginError, RelayError
+from relay.config_file import ConfigFileError, ConfigModel, Problem
+from relay.errors import ConfigError, PluginError, RelayError
 from relay.log import clean_line, make_observer
+from relay.net.expiry import look, worry
+from relay.net.tls import load_context
 from relay.pluginfind import PluginClass, import_plugin, installed_plugins
 from relay.pluginhost import PluginHost
 from relay.plugintables import LoadedConfig, load_config
@@ -115,13 +118,15 @@ def check_config(options: argparse.Namespace) -> int:
     loaded = _load(_config_path(options))
     if loaded is None:
         return USAGE
-    for warning in (*loaded.warnings, *loaded.missing_secrets):
+    broken, worries = _certificates(loaded.config)
+    for warning in (*loaded.warnings, *worries, *loaded.missing_secrets):
         where = f"{warning.file}:{warning.line}: warning"
         print(
             f"{where}: {warning.path}: {warning.message}" if warning.path else f"{where}: {warning.message}",
             file=sys.stderr,
         )
-    if not loaded.missing_secrets and not _plugins_agree(loaded):
+    agree = bool(loaded.missing_secrets) or _plugins_agree(loaded)
+    if _complain(broken) or not agree:
         return USAGE
     streams = len([name for name in loaded.config.streams if name != "*"])
     print(f"{loaded.config.source.file}: OK ({len(loaded.plugins)} plugins, {streams} streams)")
@@ -134,6 +139,25 @@ def _load(path: Path | None) -> LoadedConfig | None:
     except ConfigFileError as error:
         _complain(error.problems)
         return None
+
+
+def _certificates(config: Config) -> tuple[list[Problem], list[Problem]]:
+    """Return what is wrong with the certificates that are on this machine, and what should not stay so."""
+    broken, worries = [], []
+    for index, one in enumerate(config.listen):
+        if one.certificate is None or one.private_key is None:
+            continue
+        if not all(os.path.isfile(path) and os.access(path, os.R_OK) for path in (one.certificate, one.private_key)):
+            continue  # a warning already: the file may be checked on another machine
+        try:
+            load_context(one.certificate, one.private_key)
+        except ConfigError as error:
+            broken.append(config.source.problem(("listen", index, error.path), error.message))
+            continue
+        said = worry(look(one.certificate)[1], time.time())
+        if said:
+            worries.append(config.source.problem(("listen", index, "certificate"), said))
+    return broken, worries
 
 
 def _plugins_agree(loaded: LoadedConfig) -> bool:

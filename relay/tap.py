@@ -6,8 +6,10 @@ and a clock step would fire or freeze every deadline at once (reliability.md M1)
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -42,9 +44,10 @@ class Options(usage.Options):
 class TwistdService(RelayService):
     """The relay under twistd: brings its own log observer, and says bind errors in a line instead of a traceback."""
 
-    def __init__(self, config: Config, reactor: Any, *, own_log: bool) -> None:
+    def __init__(self, config: Config, reactor: Any, *, own_log: bool, twistd: Mapping[str, Any] | None = None) -> None:
         super().__init__(config, reactor)
         self._own_log = own_log
+        self._twistd = twistd or {}
         self._at_hangup: Any = signal.SIG_DFL
 
     def setServiceParent(self, parent: Any) -> None:
@@ -89,7 +92,20 @@ class TwistdService(RelayService):
             super().privilegedStartService()
         except ListenError as error:
             sys.stderr.write(f"{error}\n")
+            _tell_twistd(self._twistd, str(error))
             raise SystemExit(1) from error
+
+
+def _tell_twistd(twistd: Mapping[str, Any], message: str) -> None:
+    """Clear up what twistd clears up after an Exception only, and not after a SystemExit, which leaves no traceback.
+
+    The parent of a daemon waits for a word of its child, for ever if none comes; it shows the first 98 bytes.
+    """
+    if twistd.get("statusPipe") is not None:
+        os.write(twistd["statusPipe"], f"1 {message}".encode())
+        os.close(twistd["statusPipe"])
+    if twistd.get("pidfile"):
+        Path(twistd["pidfile"]).unlink(missing_ok=True)
 
 
 def load(path: Path | None) -> Config:
@@ -109,7 +125,7 @@ def makeService(options: Options) -> IService:
     parent: Any = options.parent or {}
     own_log = bool(parent.get("nodaemon")) and not parent.get("logfile") and not parent.get("syslog")
     try:
-        return TwistdService(load(path), reactor, own_log=own_log)
+        return TwistdService(load(path), reactor, own_log=own_log, twistd=parent)
     except (ConfigFileError, ConfigError, PluginError) as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(EXIT_CONFIG) from error

@@ -237,6 +237,38 @@ def test_a_secret_in_the_file_is_a_warning_that_does_not_show_it(
     ]
 
 
+LISTENER = "[[listen]]\nurl = 'rtmps://127.0.0.1:0'\ncertificate = 'server.pem'\nprivate_key = 'server.key'\n"
+
+
+def test_a_certificate_that_is_here_but_does_not_load_is_an_error(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    authority = Authority(file.parent)
+    certificate, _ = authority.issue()
+    _, other = authority.issue("other")
+    other.rename(file.parent / "server.key")
+    file.write_text(LISTENER)
+
+    assert run("check-config", file) == 2
+    assert f"{file}:3: listen[0].certificate: {certificate} and " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("days", "said"),
+    [(-2.0, "expired 2.0 days ago"), (1.5, "expires in 1.5 days"), (4.0, "")],
+)
+def test_a_certificate_that_no_encoder_will_trust_much_longer_is_a_warning(
+    file: Path, capsys: pytest.CaptureFixture[str], days: float, said: str
+) -> None:
+    Authority(file.parent).issue(days=days)
+    file.write_text(LISTENER)
+
+    assert run("check-config", file) == 0
+    err = capsys.readouterr().err
+    assert ("listen[0].certificate" in err) == bool(said)
+    assert said in err
+
+
 EXAMPLE = """
 [[listen]]
 url = "rtmp://0.0.0.0:1935"

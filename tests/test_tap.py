@@ -248,6 +248,31 @@ def test_a_bad_configuration_ends_the_command_with_2(tmp_path: Path, capsys: pyt
     assert f"{path}:1: nonsense" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("daemon", [False, True])
+def test_a_port_in_use_ends_the_command_with_1_and_leaves_no_pid_file(tmp_path: Path, daemon: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        (tmp_path / "relay.toml").write_text(
+            f'[[listen]]\nurl = "rtmp://127.0.0.1:{port}"\n[http]\nlisten = "127.0.0.1:{free_port()}"\n'
+        )
+        command = [sys.executable, str(Path(sys.executable).parent / "twistd"), *([] if daemon else ["-n"])]
+        command += ["--pidfile=relay.pid", "--logfile=relay.log", "rtmp-relay", "--config=relay.toml"]
+        ended = subprocess.run(
+            command,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "plugins")])},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=20,  # the parent of a daemon used to wait for ever
+        )
+    log = (tmp_path / "relay.log").read_text()
+
+    assert ended.returncode == 1
+    assert f"cannot listen on rtmp://127.0.0.1:{port} (the port is in use" in (ended.stderr if daemon else log)
+    assert not (tmp_path / "relay.pid").exists()
+    assert "Traceback" not in log
+
+
 def test_an_orderly_stop_forgets_the_signal_that_asked_for_it() -> None:
     reactor: Any = MemoryReactorClock()
     reactor._exitSignal = signal.SIGTERM

@@ -1,4 +1,4 @@
-"""When the certificate of a listener expires, for `/metrics`.
+"""When the certificate of a listener expires, for `/metrics`, and whether that is soon.
 
 The rule it guards: whoever asks gets what is known and waits for no disk. The file is looked at in a thread, one look
 at a time, and read when it has changed only.
@@ -22,6 +22,20 @@ Known = tuple[tuple[int, int, int], float]
 """What changes when the file does, and when the certificate in it expires; 0.0 when it cannot be read."""
 
 
+WARN_DAYS = 3
+"""ACME clients renew 30 days before the end; when so little is left, the renewal does not work."""
+
+
+def worry(not_after: float, now: float) -> str:
+    """Say, as the end of a sentence, that a certificate has expired or soon will; empty while all is well."""
+    days = (not_after - now) / 86_400
+    if not not_after or days > WARN_DAYS:
+        return ""
+    if days > 0:
+        return f"expires in {days:.1f} days"
+    return f"expired {-days:.1f} days ago: encoders and players that check it do not connect"
+
+
 class Expiry:
     """The expiry of the first certificate in a PEM file. The watch ticks it; *in_thread* is `deferToThread`."""
 
@@ -30,7 +44,7 @@ class Expiry:
     def __init__(self, path: Path, *, in_thread: Callable[..., Deferred[Known]]) -> None:
         self._path = path
         self._in_thread = in_thread
-        self._known = _look(path)
+        self._known = look(path)
         self._age = 0.0
         self._looking = False
 
@@ -45,7 +59,7 @@ class Expiry:
         if self._age >= LOOK_S and not self._looking:
             self._age = 0.0
             self._looking = True
-            self._in_thread(_look, self._path, self._known).addCallbacks(self._looked, self._failed)
+            self._in_thread(look, self._path, self._known).addCallbacks(self._looked, self._failed)
 
     def _looked(self, known: Known) -> None:
         self._looking = False
@@ -56,7 +70,7 @@ class Expiry:
         self.log.failure("cannot tell when {path} expires", failure, path=str(self._path))  # type: ignore[arg-type]
 
 
-def _look(path: Path, known: Known = ((0, 0, 0), 0.0)) -> Known:
+def look(path: Path, known: Known = ((0, 0, 0), 0.0)) -> Known:
     """Return what is known of the file by now. Blocks."""
     try:
         status = os.stat(path)

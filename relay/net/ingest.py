@@ -133,9 +133,9 @@ class IngestProtocol(Protocol):
 
     def connectionLost(self, reason: Failure = Failure(Exception())) -> None:  # noqa: B008 - Twisted's signature
         handshaking = self.tls and self._phase == "tls"
-        code = classify_tls_failure(reason, handshaking)
+        code, text = classify_tls_failure(reason, handshaking)
         if code and not self.closed:
-            self._report(code, "TLS handshake failed" if handshaking else "TLS failed")
+            self._report(code, text)
         self.hearing.end()
         self.closed = True
         self._leave("closed")

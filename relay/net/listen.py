@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from relay.config import Listen
 from relay.errors import RelayError
 from relay.net.door import Door
-from relay.net.expiry import Expiry
+from relay.net.expiry import Expiry, worry
 from relay.net.ingest import IngestProtocol
 from relay.net.tls import ReloadingCertificate
 
@@ -83,6 +84,9 @@ class Listener:
             self.error = str(error)
             raise
         self.log.info("listening on {url}", url=self.url)
+        said = "" if self.expiry is None else worry(self.expiry.not_after, time.time())
+        if said:
+            self.log.warn("the certificate of {url} {said}", url=self.url, said=said)
 
     def close(self) -> Deferred[None]:
         """Stop accepting; open connections stay."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from relay.errors import ConfigError
 
 Fingerprint = tuple[tuple[int, int, int], ...]
 
+_PASSPHRASE = re.compile(rb"^(?:-----BEGIN ENCRYPTED PRIVATE KEY-----|Proc-Type: 4,ENCRYPTED)", re.MULTILINE)
+
 
 def _fingerprint(paths: tuple[Path, Path]) -> Fingerprint:
     stats = [os.stat(path) for path in paths]
@@ -32,11 +35,10 @@ def _fingerprint(paths: tuple[Path, Path]) -> Fingerprint:
 
 def load_context(certificate: Path, private_key: Path) -> SSL.Context:
     """Build a TLS 1.2+ server context. Raises ConfigError in the operator's words."""
-    for path, what in ((certificate, "certificate"), (private_key, "private_key")):
-        try:
-            path.read_bytes()
-        except OSError as error:
-            raise ConfigError(what, f"cannot read {path}: {error.strerror}") from error
+    _read(certificate, "certificate")
+    if _PASSPHRASE.search(_read(private_key, "private_key")):  # OpenSSL would ask for it at the terminal, and all waits
+        advice = f"write it without one, readable by the relay alone: openssl pkey -in {private_key} -out FILE"
+        raise ConfigError("private_key", f"{private_key} is protected by a passphrase; {advice}")
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE)
@@ -50,6 +52,13 @@ def load_context(certificate: Path, private_key: Path) -> SSL.Context:
     # A client that offers ALPN gets no protocol instead of an alert; RTMPS has no ALPN name.
     context.set_alpn_select_callback(lambda _connection, _offered: SSL.NO_OVERLAPPING_PROTOCOLS)
     return context
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(what, f"cannot read {path}: {error.strerror}") from error
 
 
 def _reason(error: Exception) -> str:
@@ -95,11 +104,16 @@ class ReloadingCertificate:
             self.log.info("certificate reloaded from {path}", path=str(self._paths[0]))
 
 
-def classify_tls_failure(failure: Failure, handshaking: bool) -> str:
-    """Return the reason code of a TLS handshake that failed, or an empty string when TLS is not why we close."""
+def classify_tls_failure(failure: Failure, handshaking: bool) -> tuple[str, str]:
+    """Return the reason code and text of TLS that failed; empty when TLS is not why the connection closes."""
     if failure.check(SSL.Error) is None:
-        return "tls.closed" if handshaking and failure.check(ConnectionDone) is None else ""
+        closed = handshaking and failure.check(ConnectionDone) is None
+        return ("tls.closed", "closed during the TLS handshake") if closed else ("", "")
     reason = _reason(failure.value) if isinstance(failure.value, Exception) else ""
-    if "wrong version number" in reason or "http request" in reason or "packet length too long" in reason:
-        return "tls.plain_rtmp"  # somebody speaks RTMP or HTTP to the TLS port
-    return "tls.handshake" if handshaking else "tls.error"
+    if "http request" in reason:
+        return "tls.plain_rtmp", "no TLS on the TLS port but plain HTTP"
+    if "wrong version number" in reason or "packet length too long" in reason:
+        return "tls.plain_rtmp", "no TLS on the TLS port but plain RTMP, probably: the address must begin with rtmps"
+    if handshaking:
+        return "tls.handshake", f"TLS handshake failed ({reason})"
+    return "tls.error", f"TLS failed ({reason})"

@@ -44,7 +44,7 @@ _HINTS = {
     Protocol.RTMPE: "RTMPE is not supported, use rtmp:// or rtmps://",
     Protocol.RTMPT: "RTMPT (RTMP in HTTP) is not supported, use rtmp:// or rtmps://",
     Protocol.HTTP: "HTTP request on the RTMP port",
-    Protocol.TLS: "TLS on the plain port: use rtmp://, or rtmps:// with the TLS port",
+    Protocol.TLS: "TLS on the plain port: write rtmp instead of rtmps, or the TLS port",
     Protocol.PROXY: "PROXY protocol header, which is not enabled here",
 }
 

@@ -5,10 +5,12 @@ import time
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from OpenSSL import SSL
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.threads import deferToThread
+from twisted.logger import globalLogPublisher
 
 from relay.config import Listen
 from relay.errors import ConfigError
@@ -71,6 +73,19 @@ class LoadingTests(NetTestCase):
             assert str(nonsense) in self.refused(nonsense, private_key).message
             assert str(nonsense) in self.refused(certificate, nonsense).message
 
+    def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(self) -> None:
+        certificate, private_key = self.authority.issue()
+        key = serialization.load_pem_private_key(private_key.read_bytes(), None)
+        for form in (serialization.PrivateFormat.PKCS8, serialization.PrivateFormat.TraditionalOpenSSL):
+            encryption = serialization.BestAvailableEncryption(b"passphrase")
+            private_key.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, encryption))
+
+            error = self.refused(certificate, private_key)
+
+            assert error.path == "private_key"
+            assert f"{private_key} is protected by a passphrase" in error.message
+            assert "openssl pkey -in" in error.message
+
     def test_a_listener_names_the_files_too(self) -> None:
         listen = Listen(
             url="rtmps://127.0.0.1:0",
@@ -88,6 +103,19 @@ class LoadingTests(NetTestCase):
 
         assert listener.expiry is not None
         assert -2.1 < (listener.expiry.not_after - time.time()) / 86_400 < -1.9
+
+    async def test_a_certificate_that_encoders_refuse_is_said_when_its_listener_opens(self) -> None:
+        files = self.authority.issue(days=-2)
+        listen = Listen(url="rtmps://127.0.0.1:0", certificate=files[0], private_key=files[1])
+        listener = Listener(reactor, make_door(new_clock()), listen, in_thread=deferToThread)
+        heard: list[dict[str, object]] = []
+        globalLogPublisher.addObserver(heard.append)
+        self.addCleanup(globalLogPublisher.removeObserver, heard.append)
+
+        listener.open()
+        await listener.close()
+
+        assert any("expired 2.0 days ago" in str(line.get("said")) for line in heard)
 
 
 class TlsTestCase(RelayTestCase):
@@ -127,6 +155,7 @@ class HandshakeTests(TlsTestCase):
         await until(lambda: len(self.codes) == 2, "the lines")
 
         assert self.codes == ["tls.handshake", "tls.handshake"]
+        assert all("(unsupported protocol)" in line["text"] for line in self.lines)
 
     async def test_a_client_that_offers_alpn_is_accepted_without_a_protocol(self) -> None:
         end = await self.shake(ClientCreator(alpn=[b"h2", b"http/1.1"]))
@@ -165,6 +194,7 @@ class HandshakeTests(TlsTestCase):
 
         assert self.codes == ["tls.plain_rtmp"]
         assert len(self.lines) == 1
+        assert "no TLS on the TLS port" in self.lines[0]["text"]
 
     async def test_plain_http_is_recognised(self) -> None:
         end = await self.plain()

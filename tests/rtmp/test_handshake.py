@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from relay.rtmp.errors import LocalProtocolError, RemoteProtocolError
 from relay.rtmp.handshake import ClientHandshake, ServerHandshake, answer_digest, embed_digest, find_digest
 from relay.rtmp.sniff import Protocol, sniff
+from relay.secret import redact_urls
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 FFMPEG_C1 = (CORPUS / "ffmpeg_c1_publish.bin").read_bytes()[-1536:]
@@ -288,6 +289,13 @@ def test_a_client_names_what_answered_instead_of_rtmp(reply: bytes, code: str) -
 def test_another_protocol_is_named_whole_and_byte_by_byte(data: bytes, code: str) -> None:
     assert refusal_of(data).code == code
     assert refusal_of(data, byte_by_byte=True).code == code
+
+
+@pytest.mark.parametrize("data", [b"\x06", b"POST /open/1", b"GET / HTTP/1.1", b"\x16\x03\x01", b"PROXY TCP4", b"\xff"])
+def test_the_log_shows_all_of_what_a_refusal_says(data: bytes) -> None:
+    said = str(refusal_of(data))
+
+    assert redact_urls(said) == said
 
 
 def test_an_http_client_is_told_what_this_is() -> None:
