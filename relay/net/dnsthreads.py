@@ -20,8 +20,8 @@ from zope.interface import implementer
 from relay.net.addresses import Collector, NamedLookUp
 
 DNS_THREADS = 64
-"""Names that may hang at once before another one waits. Each holds a thread for up to half a minute, which Twisted's shared
-pool could not spare."""
+"""Names that may hang at once before another one waits. Each holds a thread for up to half a minute, which Twisted's
+shared pool could not spare."""
 
 _Question = tuple[str, int, frozenset[type[IAddress]] | None, str]
 
@@ -80,7 +80,8 @@ class DnsThreads(ThreadPool):
 
     def start(self) -> None:
         super().start()
-        inner = GAIResolver(self._reactor, lambda: self, self._look_up)
+        look_up: Any = self._look_up
+        inner = GAIResolver(self._reactor, lambda: self, look_up)
         self._resolver_before = self._reactor.installNameResolver(SharedLookUps(inner))
 
     def _look_up(self, *question: Any) -> Any:

@@ -19,8 +19,9 @@ NOTSENT_LOWAT = 64 * 1024
 """Unsent bytes above which a destination's socket is not writable: a stall shows within one GOP."""
 
 USER_TIMEOUT_MS = 15_000
-"""Unacknowledged data older than this ends the connection: a pulled cable is noticed in 15 s, not in 15 minutes. Not for a
-destination: Linux counts a small window as none and would end one that is merely slow; its link sees what it takes."""
+"""Unacknowledged data older than this ends the connection: a pulled cable is noticed in 15 s, not in 15 minutes. Not
+for a destination: Linux counts a small window as none and would end one that is merely slow; its link sees what it
+takes."""
 
 KEEPALIVE = (5, 2, 3)
 """Idle seconds, interval, probes: frees the descriptor of a vanished peer that owes us nothing after 11 s."""
