@@ -44,7 +44,6 @@ class Branch:
     def __init__(self, tools: Tools, stream: str, wanted: Wanted, on_broken: Callable[[Branch, Failure], None]) -> None:
         self.names: set[str] = set()
         self.meter = Meter()
-        self.metered = False
         self.tracks = TrackSet()
         self.push: PushSink = tools.context.push(stream, [], merge_ms=tools.merge_ms)
         self.delay: DelayLine | None = None
@@ -75,11 +74,11 @@ class Branch:
         """Take a packet of the stream; True when the meter has new figures."""
         if self._tailor is None:
             self._out.write(packet)
-            return self.metered and self.meter.add(packet)
+            return self.meter.add(packet)
         news = False
         for cut in self._tailor.cut(packet):
             self._out.write(cut)
-            news |= self.metered and self.meter.add(cut)
+            news |= self.meter.add(cut)
         return news
 
     def close(self) -> Deferred[object]:

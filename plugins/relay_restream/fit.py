@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from relay.api import Codec, MediaKind, Packet, Role, TrackSet, video_facts
+from relay.api import Codec, MediaKind, Packet, Role, Track, TrackSet, video_facts
 
 from .options import Wanted
 
@@ -18,6 +18,10 @@ WINDOW_MS = 10_000
 
 TOLERANCE = 1.1
 """Encoders miss their target a little, and platforms forgive that."""
+
+ANY_KEYFRAME_S = 4.1
+"""Seconds between keyframes that the operator hears of when nothing is known about a destination: no large platform
+takes more than 4 s, and whoever joins waits so long for a picture."""
 
 _NAMES = {
     Codec.AVC: "H.264",
@@ -33,6 +37,9 @@ _NAMES = {
     Codec.AC3: "AC-3",
     Codec.EAC3: "E-AC-3",
 }
+
+_ENHANCED_ONLY = frozenset(_NAMES) - {Codec.AVC, Codec.AAC, Codec.MP3}
+"""Codecs that have no form in RTMP as it was before Enhanced RTMP."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +126,21 @@ def of_tracks(wanted: Wanted, tracks: TrackSet) -> list[Finding]:
         findings.append(Finding(code="video-track", text=text, refuses=True))
     elif not tracks.has_video and wanted.options.preset is not None:
         findings.append(Finding(code="no-video", text=f"{wanted.title} gets no picture"))
-    return findings + _of_sound(wanted, tracks) + _of_pictures(wanted, tracks)
+    return findings + _of_form(wanted, tracks) + _of_sound(wanted, tracks) + _of_pictures(wanted, tracks)
+
+
+def _of_form(wanted: Wanted, tracks: TrackSet) -> list[Finding]:
+    """What cannot be flattened is sent as it is, which whoever wants it flattened will not read."""
+    if wanted.options.enhanced_rtmp != "flatten":
+        return []
+    texts = [f"{_name(track.codec)} has no form without Enhanced RTMP" for track in tracks.tracks if _is_new(track)]
+    if any(track.track_id for track in tracks.tracks):
+        texts.append('further tracks have no form without Enhanced RTMP; tracks = "default" leaves them out')
+    return [Finding(code="enhanced", text=f"{'; '.join(dict.fromkeys(texts))}; sent as it is")] if texts else []
+
+
+def _is_new(track: Track) -> bool:
+    return track.codec in _ENHANCED_ONLY
 
 
 def _of_sound(wanted: Wanted, tracks: TrackSet) -> list[Finding]:
@@ -130,6 +151,14 @@ def _of_sound(wanted: Wanted, tracks: TrackSet) -> list[Finding]:
         return [Finding(code="audio-track", text=text)]
     if wanted.preset.needs_audio:
         text = f'{wanted.title} refuses a programme without sound; silent_audio = "on" adds silence'
+        return [Finding(code="no-audio", text=text)]
+    if wanted.preset.silent_audio:
+        text = f'{wanted.title} wants sound, and this stream has none; silent_audio = "on" adds silence'
+        return [Finding(code="no-audio", text=text)]
+    if wanted.options.preset is None and wanted.options.silent_audio == "auto":
+        text = (
+            'the stream has no sound, which some platforms refuse; silent_audio = "on" adds silence, "off" is content'
+        )
         return [Finding(code="no-audio", text=text)]
     return []
 
@@ -146,9 +175,11 @@ def _of_pictures(wanted: Wanted, tracks: TrackSet) -> list[Finding]:
 def of_figures(wanted: Wanted, figures: Figures) -> list[Finding]:
     """Return what is wrong with what was measured."""
     preset, title, findings = wanted.preset, wanted.title, []
-    limit = preset.keyframe_limit_s
-    if limit is not None and figures.keyframe_s > limit:
-        text = f"keyframes come every {figures.keyframe_s:.1f} s; {title} wants one every {preset.keyframe_s:g} s"
+    if figures.keyframe_s > (preset.keyframe_limit_s or ANY_KEYFRAME_S):
+        who, every = (
+            ("most platforms want", 2.0) if preset.keyframe_s is None else (f"{title} wants", preset.keyframe_s)
+        )
+        text = f"keyframes come every {figures.keyframe_s:.1f} s; {who} one every {every:g} s"
         findings.append(Finding(code="keyframes", text=f"{text}: set the encoder's keyframe interval"))
     for word, rate, most in (
         ("video", figures.video_kbps, preset.video_kbps),

@@ -228,7 +228,6 @@ class StreamTargets:
             return
         branch = self._branch_for(wanted)
         branch.names.add(name)
-        branch.metered |= wanted.options.preset is not None
         self._resting.pop(name, None)
         tracks = self._tracks_for(wanted)
         self._first_tracks.setdefault(name, tracks)

@@ -175,6 +175,8 @@ def _plain(value: object) -> object:
         raise ValueError("must be the secret itself, as a string")
     if len(value.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
         raise ValueError(f"must have at most {MAX_KEY_BYTES} bytes")
+    if any(ord(char) < 0x20 or ord(char) == 0x7F for char in value):
+        raise ValueError("holds a line break or another control character: copy it alone")
     return value
 
 

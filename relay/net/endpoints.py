@@ -22,6 +22,7 @@ from zope.interface import implementer
 from relay.errors import ConfigError, DestinationError
 from relay.net.addresses import AddressPolicy, CheckedReactor
 from relay.net.trust import SYSTEM, Trust, connections_to
+from relay.rtmp.names import MAX_ADDRESS
 from relay.secret import SHORTEST_ANYWHERE, Secret, redact_url
 
 DEFAULT_PORTS = {"rtmp": 1935, "rtmps": 443}
@@ -73,6 +74,8 @@ class RtmpUrl:
 
 def parse_url(text: str, path: str = "url") -> RtmpUrl:
     """Read ``rtmp[s]://HOST[:PORT]/APP``. Raises ConfigError at *path* with what to write instead."""
+    if len(text) > MAX_ADDRESS:
+        raise ConfigError(path, f"an address has at most {MAX_ADDRESS} characters")
     if any(ord(char) <= 0x20 or ord(char) == 0x7F or char == "\\" for char in text):
         raise ConfigError(path, "an address holds no spaces, control characters or backslashes")
     try:

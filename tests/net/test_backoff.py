@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.net.backoff import QUICK, SLOW, STABLE_S, Backoff, Pace
+from relay.net.backoff import EARLY, QUICK, SLOW, STABLE_S, Backoff, Pace
 
 
 def longest(low: float, high: float) -> float:
@@ -43,6 +43,13 @@ def test_the_slow_pace_is_for_refusals() -> None:
     backoff = Backoff(longest)
 
     assert [backoff.next_wait(SLOW) for _ in range(7)] == [15, 30, 60, 120, 240, 300, 300]
+
+
+@pytest.mark.parametrize(("pace", "waits"), [(SLOW, [15, 15, 30, 60, 120, 150]), (EARLY, [15, 15, 30, 30, 30, 30])])
+def test_who_was_refused_never_asks_again_within_fifteen_seconds(pace: Pace, waits: list[float]) -> None:
+    backoff = Backoff(shortest)
+
+    assert [backoff.next_wait(pace) for _ in waits] == waits
 
 
 def test_changing_the_pace_begins_that_pace() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
@@ -576,6 +577,14 @@ def test_a_key_of_a_caller_has_a_longest_form(option: str) -> None:
         relay.put("one", **{"url": HERE["url"], **login, option: "é" * (MAX_KEY_BYTES // 2) + "e"})
 
 
+@pytest.mark.parametrize("key", ["copied\n", "two\r\nlines", "\x00", "a\x7f"])
+def test_a_key_of_a_caller_holds_no_line_break(key: str) -> None:
+    relay = Relay({"stage": {"one": HERE}})
+
+    with pytest.raises(ValueError, match="control character"):
+        relay.put("one", url=HERE["url"], key=key)
+
+
 def test_the_keys_of_callers_are_hidden_from_the_log_and_do_not_fill_memory() -> None:
     relay = Relay({"stage": {"one": HERE}})
     keys = [f"canary-of-a-caller-{number:05}" for number in range(KEPT_GONE + 3)]
@@ -678,7 +687,9 @@ def test_missing_sound_is_made_up_or_said() -> None:
         "stage": {
             "face": {"preset": "facebook", "key": "1"},
             "mute": {"preset": "facebook", "key": "2", "silent_audio": "off"},
+            "tube": {"preset": "youtube", "key": "3", "silent_audio": "off"},
             "any": HERE,
+            "meant": {**HERE, "key": "4", "silent_audio": "off"},
         }
     }
     relay = Relay(streams)
@@ -691,8 +702,28 @@ def test_missing_sound_is_made_up_or_said() -> None:
 
     assert kinds("face") == {MediaKind.VIDEO, MediaKind.AUDIO}
     assert kinds("mute") == kinds("any") == {MediaKind.VIDEO}
-    assert relay.warned("mute") == ["no-audio"]
-    assert relay.warned("face") == relay.warned("any") == []
+    assert relay.warned("mute") == relay.warned("tube") == relay.warned("any") == ["no-audio"]
+    assert relay.warned("face") == relay.warned("meant") == []
+
+
+def test_what_cannot_be_flattened_is_said() -> None:
+    relay = Relay({"stage": {"flat": {**HERE, "enhanced_rtmp": "flatten"}, "any": {**HERE, "key": "2"}}})
+    sink = relay.start()
+    assert relay.warned("flat") == []
+
+    sink.configure(HEVC)
+
+    assert relay.plan("flat").warnings == ("HEVC has no form without Enhanced RTMP; sent as it is",)
+    assert relay.warned("any") == []
+
+
+def test_further_tracks_cannot_be_flattened_either() -> None:
+    one = track_set()
+    relay = Relay({"stage": {"flat": {**HERE, "enhanced_rtmp": "flatten"}}})
+    relay.start(tracks=replace(one, tracks=(*one.tracks, replace(one.tracks[0], track_id=1))))
+
+    (text,) = relay.plan("flat").warnings
+    assert 'tracks = "default" leaves them out' in text
 
 
 def frames(seconds: float, *, gop_s: float = 2.0, kbps: int = 1000, start: int = 0) -> Iterator[Packet]:
@@ -707,8 +738,8 @@ def test_keyframes_that_are_too_far_apart_are_said_once_until_it_is_mended() -> 
     for packet in frames(31, gop_s=6):
         sink.write(packet)
 
-    assert relay.warned("twitch") == ["keyframes"]
-    assert relay.warned("any") == []
+    assert relay.warned("twitch") == relay.warned("any") == ["keyframes"]
+    assert relay.plan("any").warnings[0].startswith("keyframes come every 6.0 s; most platforms want one every 2 s")
     (text,) = relay.plan("twitch").warnings
     assert text.startswith("keyframes come every 6.0 s; Twitch wants one every 2 s")
     for packet in frames(31, start=31_000):
