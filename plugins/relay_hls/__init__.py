@@ -122,7 +122,7 @@ class HlsPlugin:
         for found in harvest.going_on:
             programme = self._programmes.get(found.stream) or self._new_programme(found.stream)
             shelf = Shelf(store, found.stream, found.event, found.journal.records)
-            shelf.set_index(found.journal.index, found.journal.target_duration)
+            shelf.set_index(found.journal.index, found.journal.terms)
             if not programme.restore(found, shelf):
                 shelf.end("over")
         self._settled = True

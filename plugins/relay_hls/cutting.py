@@ -35,9 +35,9 @@ class Cutter:
         part_target_ms: what no part should exceed; 0 without parts.
     """
 
-    def __init__(self, *, segment_ms: float, part_ms: float, interval_ms: float) -> None:
+    def __init__(self, *, segment_ms: float, part_ms: float, interval_ms: float, promised_ms: float = 0.0) -> None:
         self.interval_ms = max(interval_ms, 1.0)
-        self.part_target_ms = _part_target(part_ms, self.interval_ms) if part_ms else 0.0
+        self.part_target_ms = _part_target(part_ms, self.interval_ms, promised_ms) if part_ms else 0.0
         self._steps = 0
         self._steps_ms = 0
         self._segment_ms = segment_ms
@@ -107,7 +107,13 @@ class Cutter:
         return elapsed + self._gop_ms / 2 >= self._segment_ms or elapsed + self._gop_ms > limit_ms
 
 
-def _part_target(part_ms: float, interval_ms: float) -> float:
-    """Return the length of a part of whole frames: *part_ms* itself, if that is about as long."""
-    length = max(round(part_ms / interval_ms), 1) * interval_ms
-    return part_ms if abs(length - part_ms) < 0.02 * part_ms else length
+def _part_target(part_ms: float, interval_ms: float, promised_ms: float) -> float:
+    """Return the length of a part of whole frames: *part_ms* itself, if that is about as long.
+
+    What the playlist has promised, if it has, takes its place; only a single frame goes beyond that.
+    """
+    wanted = promised_ms or part_ms
+    length = max(round(wanted / interval_ms), 1) * interval_ms
+    if abs(length - wanted) < 0.02 * wanted:
+        return wanted
+    return max(promised_ms // interval_ms, 1) * interval_ms if 0 < promised_ms < length else length

@@ -11,8 +11,12 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
-from .playlists import date_time
+from .playlists import Terms, date_time
 from .segments import File, Segment, on_disk
+
+NO_TERMS = Terms(target_duration=0, part_target_ms=0)
+MOST_PART_MS = 10_000
+"""A part of one picture lasts as long as the encoder's slowest rate has it; what is longer was not written by us."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +45,7 @@ class Journal:
     records: list[Record] = field(default_factory=list)
     begun: int = 0
     discontinuity: int = 0
-    target_duration: int = 0
+    terms: Terms = NO_TERMS
     index: str = ""
     end: str = ""
 
@@ -81,7 +85,9 @@ def _take(found: Journal, values: dict[str, object]) -> None:
             found.discontinuity = max(found.discontinuity, discontinuity)
             found.end = ""
         case {"index": str() as index, "target": int() as target}:
-            found.index, found.target_duration = index, target
+            part = values.get("part")
+            part_ms = part if isinstance(part, int | float) and 0 < part <= MOST_PART_MS else 0
+            found.index, found.terms = index, Terms(target_duration=target, part_target_ms=part_ms)
         case {"end": str() as end}:
             found.end = end
 

@@ -186,7 +186,12 @@ class Packager:
 
     def _add_line(self, planned: Planned, muxer: Muxer, interval_ms: float) -> Output:
         options = self.programme.options
-        cutter = Cutter(segment_ms=options.segment_ms, part_ms=options.part_ms, interval_ms=interval_ms)
+        cutter = Cutter(
+            segment_ms=options.segment_ms,
+            part_ms=options.part_ms,
+            interval_ms=interval_ms,
+            promised_ms=self.programme.promised_ms,
+        )
         output = self.programme.output(planned, cutter)
         line = Line(
             planned,

@@ -33,15 +33,14 @@ class Terms:
     """0: no low-latency HLS."""
 
     @property
+    def part_target_s(self) -> float:
+        """EXT-X-PART-INF, rounded up. It must never change in a playlist (RFC 8216bis 6.2.1)."""
+        return math.ceil(self.part_target_ms * 100) / 100_000
+
+    @property
     def skip_s(self) -> int:
         """CAN-SKIP-UNTIL: at least six target durations."""
         return 6 * self.target_duration
-
-
-def part_target(terms: Terms, rendition: Rendition) -> float:
-    """EXT-X-PART-INF in seconds, rounded up: what was meant, or the longest that came."""
-    longest = max(terms.part_target_ms, rendition.longest_part_ms)
-    return math.ceil(longest * 100) / 100_000
 
 
 def media_playlist(rendition: Rendition, terms: Terms, others: Sequence[Rendition] = (), *, skip: bool = False) -> str:
@@ -52,11 +51,11 @@ def media_playlist(rendition: Rendition, terms: Terms, others: Sequence[Renditio
     lines = [*_head(rendition, terms, listed, low_latency)]
     if skipped:
         lines.append(f"#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}")
-    lines += _segments(listed[skipped:], _first_with_parts(listed, terms) if low_latency else None)
+    lines += _segments(listed[skipped:], terms, _first_with_parts(listed, terms) if low_latency else None)
     if rendition.over:
         lines.append("#EXT-X-ENDLIST")
     elif low_latency:
-        lines += _growing(rendition, listed)
+        lines += _growing(rendition, listed, terms)
         lines += _reports(others)
     return "\n".join(lines) + "\n"
 
@@ -67,7 +66,7 @@ def _head(rendition: Rendition, terms: Terms, listed: Sequence[Segment], low_lat
     yield f"#EXT-X-VERSION:{DELTA_VERSION if low_latency else version}"
     yield f"#EXT-X-TARGETDURATION:{terms.target_duration}"
     if low_latency:
-        target = part_target(terms, rendition)
+        target = terms.part_target_s
         hold_back = math.ceil(target * 3000) / 1000
         control = f"CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK={hold_back:.3f},CAN-SKIP-UNTIL={terms.skip_s}"
         yield f"#EXT-X-SERVER-CONTROL:{control}"
@@ -78,7 +77,7 @@ def _head(rendition: Rendition, terms: Terms, listed: Sequence[Segment], low_lat
         yield "#EXT-X-INDEPENDENT-SEGMENTS"
 
 
-def _segments(listed: Sequence[Segment], with_parts_from: int | None) -> Iterator[str]:
+def _segments(listed: Sequence[Segment], terms: Terms, with_parts_from: int | None) -> Iterator[str]:
     init: File | None = None
     for segment in listed:
         yield from _opening(segment, init)
@@ -86,7 +85,7 @@ def _segments(listed: Sequence[Segment], with_parts_from: int | None) -> Iterato
         parts = with_parts_from is not None and segment.number >= with_parts_from
         lines = segment.lines.get(parts)
         if lines is None:
-            lines = segment.lines[parts] = _complete(segment, parts)
+            lines = segment.lines[parts] = _complete(segment, terms if parts else None)
         yield lines
 
 
@@ -97,29 +96,32 @@ def _opening(segment: Segment, init: File | None) -> Iterator[str]:
         yield f'#EXT-X-MAP:URI="{segment.init.name}"'
 
 
-def _complete(segment: Segment, parts: bool) -> str:
+def _complete(segment: Segment, with_parts: Terms | None) -> str:
     lines = [_date(segment)]
-    if parts:
-        lines += _parts(segment)
+    if with_parts is not None:
+        lines += _parts(segment, with_parts)
     lines.append(f"#EXTINF:{segment.duration_ms / 1000:.5f},")
     lines.append(segment.name)
     return "\n".join(lines)
 
 
-def _parts(segment: Segment) -> Iterator[str]:
+def _parts(segment: Segment, terms: Terms) -> Iterator[str]:
+    """Yield the parts. One picture may stay for longer than a part may last, as a slate's do; players go by the times
+    in the media, but refuse a playlist with a part that is too long: so it says the most that it may."""
     for part in segment.parts:
         independent = ",INDEPENDENT=YES" if part.independent else ""
-        yield f'#EXT-X-PART:DURATION={part.duration_ms / 1000:.5f},URI="{part.file.name}"{independent}'
+        duration = min(part.duration_ms / 1000, terms.part_target_s)
+        yield f'#EXT-X-PART:DURATION={duration:.5f},URI="{part.file.name}"{independent}'
 
 
-def _growing(rendition: Rendition, listed: Sequence[Segment]) -> Iterator[str]:
+def _growing(rendition: Rendition, listed: Sequence[Segment], terms: Terms) -> Iterator[str]:
     segment = rendition.open
     if segment is None:
         return
     if segment.parts:
         yield from _opening(segment, listed[-1].init if listed else None)
         yield _date(segment)
-        yield from _parts(segment)
+        yield from _parts(segment, terms)
     yield f'#EXT-X-PRELOAD-HINT:TYPE=PART,URI="{segment.hint}"'
 
 

@@ -75,6 +75,8 @@ class Programme:
         sounds: what they are called.
         target_duration: in seconds; 0 until the first segment is complete.
         since: when it came into its state, on the relay's clock.
+        part_target_ms: how long parts are.
+        promised_ms: the same once a playlist may have said it; 0 until then.
         ready: requests that wait for the first segment.
         requests: answered so far.
         bytes_sent: media bytes sent to viewers.
@@ -95,6 +97,7 @@ class Programme:
         self.requests = 0
         self.bytes_sent = 0
         self.part_target_ms = float(options.part_ms)
+        self.promised_ms = 0.0
         self.form: Form = FMP4 if options.container == "fmp4" else TS
         if not options.part_ms:
             self.form = Form(extension=self.form.extension, content_type=self.form.content_type, parts=False)
@@ -136,6 +139,7 @@ class Programme:
         self._renditions = {}
         self.outputs = []
         self.target_duration = 0
+        self.promised_ms = 0.0
 
     def lose(self) -> None:
         """The stream is gone, and may come back."""
@@ -196,7 +200,8 @@ class Programme:
         if self.shelf is None and outputs:
             self.shelf = self.open_shelf(self)
         self.outputs = list(outputs)
-        self.part_target_ms = part_target_ms or self.part_target_ms
+        if not self.promised_ms:
+            self.part_target_ms = part_target_ms or self.part_target_ms
         kept = {output.planned.name for output in outputs}
         for name, rendition in self._renditions.items():
             if name not in kept and not rendition.over:
@@ -220,6 +225,7 @@ class Programme:
         if not self.target_duration:
             rounded = math.floor(segment.duration_ms / 1000 + 0.5)
             self.target_duration = max(self.options.segment_s, rounded)
+        self.promised_ms = self.part_target_ms
         if self.shelf is not None:
             self._store(self.shelf, rendition, segment)
         self._stay_small()
@@ -238,7 +244,7 @@ class Programme:
 
         shelf.add(rendition.name, segment, stored)
         if self.published:
-            shelf.set_index(multivariant_playlist(*self.variants()), self.target_duration)
+            shelf.set_index(multivariant_playlist(*self.variants()), self.terms)
 
     # After a restart.
 
@@ -262,7 +268,9 @@ class Programme:
         if self._renditions:
             return False
         known = found.journal
-        self.target_duration = known.target_duration or self.options.segment_s
+        self.target_duration = known.terms.target_duration or self.options.segment_s
+        self.promised_ms = known.terms.part_target_ms
+        self.part_target_ms = self.promised_ms or self.part_target_ms
         for name, records in renditions_of(known.records).items():
             listed = relist(records, self.options.window_s * 1000.0, found.event, self.form.content_type)
             place = Place(epoch=self._epoch, number=listed[-1].number + 1, discontinuity=known.discontinuity)

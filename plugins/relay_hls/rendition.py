@@ -144,7 +144,6 @@ class Rendition:
         if self.form.parts:
             self.files[name] = file
             self.parts_total += 1
-            segment.longest_part_ms = max(segment.longest_part_ms, part.duration_ms)
         if not segment.parts:
             segment.independent = part.independent
         segment.parts.append(part)
@@ -219,12 +218,6 @@ class Rendition:
             number, part = number + 1, 0  # beyond its last part: the first one of the next segment
         growing = self.open
         return growing is not None and growing.number == number and len(growing.parts) > part
-
-    @property
-    def longest_part_ms(self) -> float:
-        """Of the parts of what is listed, and of what grows."""
-        growing = self.open.longest_part_ms if self.open is not None else 0.0
-        return max([growing, *(segment.longest_part_ms for segment in self.listed)])
 
     def text(self, kind: bool, render: Callable[[], bytes]) -> Text:
         """Return the playlist, rendered once for each change."""

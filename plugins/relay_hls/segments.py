@@ -78,7 +78,6 @@ class Segment:
     parts: list[Part] = field(default_factory=list)
     file: File | None = None
     duration_ms: float = 0.0
-    longest_part_ms: float = 0.0
     size: int = 0
     independent: bool = False
     """It can be decoded without what was before."""

@@ -22,6 +22,7 @@ from . import files, journal
 from .journal import Journal, Record
 from .lending import Lending
 from .options import MIB
+from .playlists import Terms
 from .segments import Numbers, Segment
 from .worker import Worker
 
@@ -239,11 +240,12 @@ class Shelf:
 
         self._do(write).addBoth(done)
 
-    def set_index(self, index: str, target_duration: int) -> None:
+    def set_index(self, index: str, terms: Terms) -> None:
         """Note what the multivariant playlist says."""
         if index != self._index:
             self._index = index
-            self._write(lambda at: files.append(at, files.JOURNAL, journal.line(index=index, target=target_duration)))
+            line = journal.line(index=index, target=terms.target_duration, part=terms.part_target_ms)
+            self._write(lambda at: files.append(at, files.JOURNAL, line))
 
     def end(self, how: str) -> None:
         """The event is ``over``, or ``lost`` and may go on."""

@@ -128,6 +128,45 @@ def test_parts_are_as_long_as_they_say_and_are_listed_near_the_end_only() -> Non
     assert lines[-1].startswith("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=")
 
 
+def low_latency(stage: Stage) -> tuple[list[str], float]:
+    """What a playlist promises of its parts, and how long the longest one says that it is."""
+    lines = stage.lines()
+    durations = [float(attribute(value, "DURATION")) for value in tag(lines, "EXT-X-PART")]
+    return [*tag(lines, "EXT-X-PART-INF"), *tag(lines, "EXT-X-SERVER-CONTROL")], max(durations, default=0.0)
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param([avc_frame(9_000 + 500 * n, keyframe=True) for n in range(24)], id="a slate"),
+        pytest.param([avc_frame(9_000 + 41 * n, keyframe=n % 48 == 0) for n in range(290)], id="another rate"),
+        pytest.param(
+            [avc_frame(9_000 + 40 * n + 300 * (n > 60), keyframe=n % 50 == 0) for n in range(300)], id="a pause"
+        ),
+    ],
+)
+def test_what_is_promised_of_parts_never_changes_and_is_kept(after: list[Packet]) -> None:
+    stage = Stage()
+    stage.start()
+    stage.run(9)
+    promised, longest = low_latency(stage)
+    assert promised[0] == "PART-TARGET=0.20000"
+    if after[1].dts - after[0].dts == 41:  # a new encoder is measured anew
+        stage.sink.configure(track_set(hevc_header(), generation=2))
+        after = [replace(packet, codec=Codec.HEVC) for packet in after]
+
+    for packet in after:
+        stage.play([packet])
+        now, longest = low_latency(stage)
+        assert now == promised
+        assert longest <= 0.2
+
+    listed = whole(stage.text("stage/main.m3u8"))
+    for before, later in pairwise(listed):
+        passed = (later.program_date_time - before.program_date_time).total_seconds()
+        assert later.discontinuity or passed == pytest.approx(before.duration, abs=0.05)
+
+
 def test_without_parts_there_is_nothing_of_low_latency() -> None:
     stage = Stage(part_ms=0)
     stage.start()

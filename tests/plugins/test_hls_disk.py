@@ -113,6 +113,25 @@ def test_a_restart_in_order_goes_on_in_the_same_playlist(tmp_path: Path) -> None
     assert len(uris(stage.lines("stage/@last/main.m3u8"))) == len(uris(stage.lines()))
 
 
+@pytest.mark.parametrize("part_ms", [200, 400])
+def test_what_is_promised_of_parts_outlives_a_restart(tmp_path: Path, part_ms: int) -> None:
+    def film(stage: Stage) -> list[str]:
+        start = stage.now_ms
+        stage.play(avc_frame(start + n * 1000 // 24, keyframe=n % 48 == 0) for n in range(24 * 13))
+        return tag(stage.lines(), "EXT-X-PART-INF")
+
+    before = stage_on(tmp_path)
+    before.start()
+    promised = film(before)
+    leave(before)
+    stage = stage_on(tmp_path, part_ms=part_ms)
+    waiting = tag(stage.lines(), "EXT-X-PART-INF")
+    stage.start()
+
+    assert promised == waiting == film(stage)
+    assert promised != ["PART-TARGET=0.20000"]
+
+
 def test_a_killed_relay_begins_above_everything_that_was_ever_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
