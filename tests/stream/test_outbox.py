@@ -366,6 +366,17 @@ def test_whatever_happens_the_bounds_hold_and_what_comes_out_can_be_decoded(
     assert order == sorted(set(order))
 
 
+@given(st.lists(st.tuples(st.integers(0, 300), st.integers(-60, 60), st.integers(0, 3)), max_size=80))
+def test_without_video_never_more_than_the_bound_waits(steps: list[tuple[int, int, int]]) -> None:
+    outbox, now = outbox_of(max_ms=1000, of=SOUND), 1000
+    for step, skew, taken in steps:
+        now += step
+        outbox.append(audio(now + skew))
+        assert outbox.queue_ms <= 1000
+        for _ in range(taken):
+            outbox.pop()
+
+
 def later_starts(outbox: Outbox) -> list[Packet]:
     """What the destination could go on from, were all before it left out."""
     waiting = [entry for entry in outbox._queue if isinstance(entry, Packet)]
