@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 
 from relay.config import TEMPLATE, Config
 from relay.config_file import ConfigFileError
+from relay.config_limits import Limits
 from relay.context import PushTarget
 from relay.errors import ConfigError
 from relay.events import Event, SinkFailed, StreamEnded, StreamStarted
@@ -86,37 +87,9 @@ class RelayService(MultiService):
         self._moderation = Moderation(reactor)
         self.watch.add(self._moderation)
         self._flushers = {config.play.merge_ms: Flusher(reactor, config.play.merge_ms)}
-        self._tools = PushTools(
-            reactor=reactor,
-            watch=self.watch,
-            emit=self._emit,
-            uniform=random.Random().uniform,  # noqa: S311 - jitter, not a secret
-            spacing=HostSpacing(random.uniform),
-            queue_bytes=limits.queue_bytes,
-            queue_ms=limits.queue_ms,
-            name_for=self._push_name,
-        )
-        self.host = PluginHost(
-            config,
-            clock=reactor,
-            streams=self._infos,
-            push=self._push,
-            resolve=partial(resolve, reactor),
-            opine=self._opine,
-            confirm=self._confirm,
-        )
-        self.door = Door(
-            clock=reactor,
-            limits=limits,
-            apps=config.rtmp.apps,
-            deciders=self.host,
-            registry=self.registry,
-            audiences=Audiences(self.registry, self._flushers[config.play.merge_ms]),
-            admission=Admission(limits),
-            watch=self.watch,
-            moderation=self._moderation,
-            spawn=self._spawn,
-        )
+        self._tools = self._build_tools(limits)
+        self.host = self._build_host()
+        self.door = self._build_door(limits)
         self._listen_to_registry()
         self._lag = LagMonitor(reactor)
         self.listeners = [self._listener(index, one) for index, one in enumerate(config.listen)]
@@ -128,6 +101,43 @@ class RelayService(MultiService):
             service.setServiceParent(self)
 
     # Building.
+
+    def _build_tools(self, limits: Limits) -> PushTools:
+        return PushTools(
+            reactor=self._reactor,
+            watch=self.watch,
+            emit=self._emit,
+            uniform=random.Random().uniform,  # noqa: S311 - jitter, not a secret
+            spacing=HostSpacing(random.uniform),
+            queue_bytes=limits.queue_bytes,
+            queue_ms=limits.queue_ms,
+            name_for=self._push_name,
+        )
+
+    def _build_host(self) -> PluginHost:
+        return PluginHost(
+            self.config,
+            clock=self._reactor,
+            streams=self._infos,
+            push=self._push,
+            resolve=partial(resolve, self._reactor),
+            opine=self._opine,
+            confirm=self._confirm,
+        )
+
+    def _build_door(self, limits: Limits) -> Door:
+        return Door(
+            clock=self._reactor,
+            limits=limits,
+            apps=self.config.rtmp.apps,
+            deciders=self.host,
+            registry=self.registry,
+            audiences=Audiences(self.registry, self._flushers[self.config.play.merge_ms]),
+            admission=Admission(limits),
+            watch=self.watch,
+            moderation=self._moderation,
+            spawn=self._spawn,
+        )
 
     def _listener(self, index: int, config: Any) -> Listener:
         try:
@@ -335,7 +345,7 @@ def _failover_options(config: Config) -> Callable[[str], FailoverOptions]:
     return lambda name: declared.get(name, template)
 
 
-def _with_room(config: Config, log: Logger) -> Any:
+def _with_room(config: Config, log: Logger) -> Limits:
     """Raise the descriptor limit as far as we may; lower `connections` to what then fits."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = config.limits.connections + config.limits.publishers + RESERVED_FDS

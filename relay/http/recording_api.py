@@ -5,7 +5,7 @@ Every call says what should be: repeating one changes nothing, and it does not m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from relay.context import RecordingControl
 from relay.errors import ConfigError
@@ -17,7 +17,11 @@ from relay.rtmp.names import is_public_name
 
 RECORDING = f"{PREFIX}/streams/{{stream}}/recording"
 
-_NO_CONTROL = {409: "No plugin records"}
+Errors = Mapping[int, str]
+"""What a route answers when it cannot, by status."""
+
+_NO_CONTROL: Errors = {409: "No plugin records"}
+_WRONG: Errors = {400: "Not a stream's name, or too many", **_NO_CONTROL}
 
 
 def recording_routes(state: RelayState, control: RecordingControl | None) -> list[Route]:
@@ -42,31 +46,25 @@ def recording_routes(state: RelayState, control: RecordingControl | None) -> lis
 
         return respond
 
-    switches: tuple[tuple[str, str, Callable[[RecordingControl], Callable[[str], None]]], ...] = (
-        ("start", "Let the stream be recorded; kept until the relay restarts", lambda control: control.begin),
-        ("stop", "Let it not be recorded; the file is finished", lambda control: control.end),
-    )
+    start, stop = switch(lambda control: control.begin), switch(lambda control: control.end)
     return [
-        Route(
-            method="GET",
-            template=RECORDING,
-            summary="The recording of a stream",
-            respond=get,
-            returns=RecordingView,
-            errors=_NO_CONTROL,
-        ),
-        *(
-            Route(
-                method="POST",
-                template=f"{RECORDING}/{name}",
-                summary=summary,
-                respond=switch(change),
-                returns=RecordingView,
-                errors={400: "Not a stream's name, or too many", **_NO_CONTROL},
-            )
-            for name, summary, change in switches
-        ),
+        _route("GET", "", "The recording of a stream", get),
+        _route("POST", "/start", "Let the stream be recorded; kept until the relay restarts", start, _WRONG),
+        _route("POST", "/stop", "Let it not be recorded; the file is finished", stop, _WRONG),
     ]
+
+
+def _route(
+    method: str, below: str, summary: str, respond: Callable[[Call], RecordingView], wrong: Errors = _NO_CONTROL
+) -> Route:
+    return Route(
+        method=method,
+        template=RECORDING + below,
+        summary=summary,
+        respond=respond,
+        returns=RecordingView,
+        errors=wrong,
+    )
 
 
 def _name(call: Call) -> str:
