@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from relay.media.packets import Packet, Role, TrackSet
+from relay.net.cadence import Cadence
 from relay.net.chorus import Chorus
 from relay.net.flusher import BIG, Flusher
 from relay.net.player import Player
@@ -30,6 +31,7 @@ class Audience:
         self._on_over = on_over
         self.ring = ring
         self._lead: int | None = None
+        self._cadence = Cadence()
         self._parts: list[bytes] = []
         self._size = 0
         self._key_offset = -1
@@ -55,13 +57,16 @@ class Audience:
             self._key_offset = self._size
         self._time = packet.dts
         self._append(media_frame(packet.kind, packet.dts & 0xFFFFFFFF, packet.body))
+        self._cadence.note(packet, now := self._flusher.now())
+        if now < self._flusher.due_at and not self._cadence.expects(now, self._flusher.due_at):
+            self._flusher.settle(self.flush)
 
     def _frame(self, packet: Packet) -> bytes:
         return media_frame(packet.kind, self._time & 0xFFFFFFFF, packet.body)
 
     def _append(self, frame: bytes) -> None:
         if not self._parts:
-            self._flusher.add(self.flush)
+            self._flusher.add(self.flush, expecting=True)
         self._parts.append(frame)
         self._size += len(frame)
         if self._size >= BIG:

@@ -9,7 +9,8 @@ is what saves CPU (speed.md). After the first packet of a flush was written we w
 With a handful of players that is nothing and a flush leaves at the end of the reactor turn; with 500 it is some
 milliseconds; near the limit of a core it bounds the share of time that flushing may take, so capacity grows with load
 and latency stays within about three flush times. What came while a flush ran has waited for its end already: that time
-counts. A keyframe does not wait: copying its bytes is what it costs, and one system call less would not show.
+counts. Nobody waits for nothing: when no stream expects a packet before the moment (`Cadence`), it is now. A keyframe
+does not wait either: copying its bytes is what it costs, and one system call less would not show.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 LOAD_SHARE = 1.25
-"""Waiting time as a multiple of the flush time. It joins enough messages to save a fifth of nginx-rtmp's CPU at 1,000
-players and keeps the 99th percentile of latency below nginx-rtmp's. At 500 both are missed: benchmarks/RESULTS.md."""
+"""Waiting time as a multiple of the flush time under load: flushing takes at most four ninths of the time."""
+
+PAIRING_SHARE, PAIRING_S = 2.0, 0.012
+"""Below that load a flush may wait longer, up to half a frame of AAC: by then every picture has met a sound, which is
+what saves a quarter of the system calls. Waiting longer would join nothing more until the next sound is due."""
 
 BIG = 32 * 1024
 """Bytes that are sent without waiting for more: the kernel copies them in the time of some system calls. The keyframes
@@ -48,30 +52,55 @@ class Flusher:
     def __init__(self, clock: IReactorTime, merge_ms: int = 0) -> None:
         self._clock = clock
         self._merge_s = merge_ms / 1000.0
-        self._due: list[Callable[[], None]] = []
+        self._due: dict[Callable[[], None], bool] = {}  # whether more is expected
+        self._expecting = 0
         self._scheduled: IDelayedCall | None = None
         self._flush_s = 0.0
         self._took_s = 0.0
         self._ended_at = 0.0
+        self.due_at = 0.0
+        """When the next flush leaves, on the clock; in the past when none waits."""
         self.flushes = 0
         self.busy_s = 0.0
 
-    def add(self, flush: Callable[[], None]) -> None:
-        """Have *flush* called at the next flush moment. The caller registers once until it is called."""
-        self._due.append(flush)
+    def now(self) -> float:
+        """The time of the clock that `due_at` counts in."""
+        return self._clock.seconds()
+
+    def add(self, flush: Callable[[], None], *, expecting: bool = False) -> None:
+        """Have *flush* called at the next flush moment, once.
+
+        With *expecting* the others wait for what it has still to get, until it calls `settle` or the moment comes.
+        """
+        if expecting and not self._due.get(flush):
+            self._expecting += 1
+        self._due[flush] = expecting
         if self._scheduled is None:
-            self._scheduled = self._clock.callLater(max(self._merge_s, self._load_wait()), self._run)
+            wait = max(self._merge_s, self._load_wait())
+            self.due_at = self._clock.seconds() + wait
+            self._scheduled = self._clock.callLater(wait, self._run)
+
+    def settle(self, flush: Callable[[], None]) -> None:
+        """Nothing more is expected for *flush*. When all who expected something have it, the moment is now."""
+        if self._due.get(flush):
+            self._due[flush] = False
+            self._expecting -= 1
+            if not self._expecting:
+                self.hurry()
 
     def hurry(self) -> None:
-        """Something big is to be sent: wait no longer for what load would join with it. `merge_ms` still holds."""
+        """Wait no longer for what load would join: something big is to be sent. `merge_ms` still holds."""
         if self._scheduled is not None and not self._merge_s:
+            self.due_at = 0.0
             self._scheduled.reset(0)
 
     def _load_wait(self) -> float:
-        if self._flush_s < NOTICEABLE_S:
+        flush_s = self._flush_s
+        if flush_s < NOTICEABLE_S:
             return 0.0
         waited_s = self._took_s if self._clock.seconds() - self._ended_at < NOTICEABLE_S else 0.0
-        return max(min(self._flush_s * LOAD_SHARE, MAX_WAIT_S) - waited_s, 0.0)
+        wait_s = min(flush_s * PAIRING_SHARE, max(PAIRING_S, flush_s * LOAD_SHARE), MAX_WAIT_S)
+        return max(wait_s - waited_s, 0.0)
 
     def flush_now(self) -> None:
         """Run what is due at once (shutdown, tests)."""
@@ -81,7 +110,7 @@ class Flusher:
 
     def _run(self) -> None:
         self._scheduled = None
-        due, self._due = self._due, []
+        due, self._due, self._expecting = self._due, {}, 0
         started = self._clock.seconds()
         for flush in due:
             try:

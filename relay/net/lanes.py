@@ -13,6 +13,7 @@ from typing import Protocol
 
 from relay.media import metadata
 from relay.media.packets import Packet, Role
+from relay.net.cadence import Cadence
 from relay.net.chorus import Chorus
 from relay.net.flusher import Flusher
 from relay.rtmp.framing import CHUNK_SIZE, media_frame
@@ -55,7 +56,7 @@ class Lane:
     def write(self, packet: Packet) -> None:
         """Frame *packet* for every member."""
         if not self._parts:
-            self._flusher.add(self.flush)
+            self._flusher.add(self.flush, expecting=True)
         self._parts.append(frame(packet, self._base, self._msid))
 
     def flush(self) -> None:
@@ -76,6 +77,7 @@ class Lanes:
     def __init__(self, flusher: Flusher) -> None:
         self.flusher = flusher
         self._lanes: dict[tuple[int, int], Lane] = {}
+        self._cadence = Cadence()
 
     def find(self, base: int, msid: int) -> Lane:
         """Return the lane of destinations whose time 0 is stream time *base* and whose stream id is *msid*."""
@@ -88,9 +90,13 @@ class Lanes:
 
     def write(self, packet: Packet) -> None:
         """Write *packet* to every lane that has members."""
-        for lane in self._lanes.values():
-            if lane:
-                lane.write(packet)
+        lanes = [lane for lane in self._lanes.values() if lane]
+        for lane in lanes:
+            lane.write(packet)
+        self._cadence.note(packet, now := self.flusher.now())
+        if now < self.flusher.due_at and not self._cadence.expects(now, self.flusher.due_at):
+            for lane in lanes:
+                self.flusher.settle(lane.flush)
 
 
 def frame(packet: Packet, base: int, msid: int) -> bytes:

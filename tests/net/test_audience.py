@@ -435,19 +435,63 @@ STEPS = st.lists(
 )
 
 
+def busy_audience(clock: Clock) -> tuple[Flusher, Audience]:
+    """An audience whose flushes take as long as with a thousand players; its sound comes every 20 ms."""
+    flusher = Flusher(clock)
+    flusher._flush_s = 0.01
+    audience = Audience(flusher, Ring(), lambda: None)
+    audience.configure(AV)
+    flusher.flush_now()
+    for serial in range(2):
+        audience.write(sound(serial, serial * 20))
+        clock.advance(0.02)
+    return flusher, audience
+
+
 @pytest.mark.parametrize(("size", "goes_at_once"), [(BIG - 1, False), (BIG, True), (BIG + 1, True)])
 def test_a_picture_of_many_bytes_does_not_wait_for_more(size: int, goes_at_once: bool) -> None:
     clock = Clock()
-    flusher = Flusher(clock)
-    flusher._flush_s = 0.01  # as with a thousand players
-    audience = Audience(flusher, Ring(), lambda: None)
-    audience.configure(AV)
+    flusher, audience = busy_audience(clock)
+    before = flusher.flushes
     body = size - len(media_frame(9, 0, b""))
 
-    audience.write(picture(0, 0, key=True, size=body))
+    audience.write(picture(0, 40, key=True, size=body))  # the next sound is due now
     clock.advance(0)
 
-    assert (flusher.flushes == 1) is goes_at_once
+    assert (flusher.flushes - before == 1) is goes_at_once
+
+
+def test_under_load_a_picture_leaves_with_the_sound_that_is_due_soon() -> None:
+    clock = Clock()
+    flusher, audience = busy_audience(clock)
+    clock.advance(0.012)
+    audience.write(sound(2, 40))
+    clock.advance(0.02 - 0.006)
+    before = flusher.flushes
+
+    audience.write(picture(0, 40))
+    clock.advance(0.005)
+    assert flusher.flushes == before
+    clock.advance(0.001)
+    audience.write(sound(3, 60))
+    clock.advance(0)
+
+    assert flusher.flushes == before + 1
+
+
+def test_under_load_a_picture_that_nothing_follows_soon_leaves_at_once() -> None:
+    clock = Clock()
+    flusher, audience = busy_audience(clock)
+    audience.write(sound(2, 40))
+    clock.advance(0.001)
+    flusher.flush_now()
+    clock.advance(0.005)
+    before = flusher.flushes
+
+    audience.write(picture(0, 40))  # the next sound is due in 14 ms, which is later than any flush waits
+    clock.advance(0)
+
+    assert flusher.flushes == before + 1
 
 
 @settings(max_examples=150, deadline=None)

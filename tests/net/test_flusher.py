@@ -7,7 +7,7 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from relay.net.flusher import LOAD_SHARE, MAX_WAIT_S, NOTICEABLE_S, Flusher
+from relay.net.flusher import LOAD_SHARE, MAX_WAIT_S, NOTICEABLE_S, PAIRING_S, PAIRING_SHARE, Flusher
 
 
 class Work:
@@ -76,18 +76,85 @@ def settled(clock: Clock, flusher: Flusher, takes: float) -> None:
         clock.advance(MAX_WAIT_S)
 
 
-def test_a_busy_relay_waits_a_multiple_of_its_flush_time(clock: Clock) -> None:
+@pytest.mark.parametrize(
+    ("takes", "waits"),
+    [
+        (0.004, 0.004 * PAIRING_SHARE),
+        (PAIRING_S / PAIRING_SHARE, PAIRING_S),
+        (0.008, PAIRING_S),
+        (PAIRING_S / LOAD_SHARE, PAIRING_S),
+        (0.02, 0.02 * LOAD_SHARE),
+    ],
+)
+def test_a_busy_relay_waits_a_multiple_of_its_flush_time(clock: Clock, takes: float, waits: float) -> None:
     flusher, work = Flusher(clock), Work(clock)
-    settled(clock, flusher, takes=0.01)
+    settled(clock, flusher, takes=takes)
     clock.advance(1)
     started = clock.seconds()
 
     flusher.add(work)
-    clock.advance(0.01 * LOAD_SHARE - 0.001)
+    clock.advance(waits - 0.001)
     assert work.at == []
     clock.advance(0.002)
 
-    assert work.at == [pytest.approx(started + 0.01 * LOAD_SHARE, abs=0.0015)]
+    assert work.at == [pytest.approx(started + waits, abs=0.0015)]
+
+
+def test_the_moment_comes_when_all_who_expected_something_have_it(clock: Clock) -> None:
+    flusher, first, second, third = Flusher(clock), Work(clock), Work(clock), Work(clock)
+    settled(clock, flusher, takes=0.01)
+    clock.advance(1)
+    flusher.add(first, expecting=True)
+    flusher.add(second, expecting=True)
+    flusher.add(third)
+
+    flusher.settle(first)
+    flusher.settle(first)
+    flusher.settle(third)
+    clock.advance(0)
+    assert second.at == []
+    flusher.settle(second)
+    clock.advance(0)
+
+    assert [len(work.at) for work in (first, second, third)] == [1, 1, 1]
+    assert flusher.due_at < clock.seconds()
+
+
+def test_one_that_registers_twice_settles_once(clock: Clock) -> None:
+    flusher, work = Flusher(clock), Work(clock)
+    settled(clock, flusher, takes=0.01)
+    clock.advance(1)
+    flusher.add(work, expecting=True)
+    flusher.add(work, expecting=True)
+
+    flusher.settle(work)
+    clock.advance(0)
+
+    assert len(work.at) == 1
+
+
+def test_what_expects_nothing_waits_for_those_who_do_and_then_as_long_as_load_says(clock: Clock) -> None:
+    flusher, work = Flusher(clock), Work(clock)
+    settled(clock, flusher, takes=0.01)
+    clock.advance(1)
+
+    flusher.add(work)
+    flusher.settle(work)
+    clock.advance(0)
+
+    assert work.at == []
+
+
+def test_nothing_expected_is_no_reason_to_merge_less_than_the_operator_chose(clock: Clock) -> None:
+    flusher, work = Flusher(clock, merge_ms=50), Work(clock)
+
+    flusher.add(work, expecting=True)
+    flusher.settle(work)
+    clock.advance(0.049)
+    assert work.at == []
+    clock.advance(0.001)
+
+    assert len(work.at) == 1
 
 
 def test_something_big_does_not_wait_for_load(clock: Clock) -> None:
