@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from relay.config_limits import Limits
@@ -80,6 +81,12 @@ class Door:
     draining: bool = False
     """The relay is shutting down: no new connection, publisher or player."""
     _numbers: int = 0
+
+    async def hold_back(self, peer: str) -> None:
+        """Let who was refused too often wait for the answer."""
+        delay = self.admission.refusal_delay(peer, self.clock.seconds())
+        if delay:
+            await deferLater(self.clock, delay)
 
     def push_name(self, stream: str) -> str:
         """Return what a push of *stream* calls itself, so that the stream is known when it comes back."""

@@ -90,9 +90,7 @@ class Playback:
     async def _deny(self, decision: Deny) -> None:
         door, connection = self._door, self._connection
         door.answers["play-denied"] += 1
-        delay = door.admission.refusal_delay(connection.peer, door.clock.seconds())
-        if delay:
-            await deferLater(door.clock, delay)
+        await door.hold_back(connection.peer)
         if not self._gone:
             public = decision.public or "Playing refused: the play key is not accepted."
             self._refuse(FAILED, "auth.play_denied", decision.reason, public)

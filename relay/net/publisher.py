@@ -89,9 +89,7 @@ class Publisher:
     async def _deny(self, decision: Deny) -> None:
         door, connection = self._door, self.connection
         door.answers["publish-denied"] += 1
-        delay = door.admission.refusal_delay(connection.peer, door.clock.seconds())
-        if delay:
-            await deferLater(door.clock, delay)
+        await door.hold_back(connection.peer)
         if not self._gone:
             self._refuse(DENIED, "auth.publish_denied", decision.reason, decision.public or GENERIC_REFUSAL)
 

@@ -22,6 +22,7 @@ from relay.media import flvfile
 from relay.rtmp.errors import RemoteProtocolError
 from relay.rtmp.events import ConnectRequested, Message, PublishEnded, PublishRequested
 from relay.rtmp.server import ServerConnection
+from tests.helpers.listener import ThreadedListener
 from tests.helpers.programme import Programme, coded, mark_of
 
 
@@ -80,17 +81,12 @@ class Session:
         return path
 
 
-class Destination:
+class Destination(ThreadedListener):
     """Takes every publish."""
 
     def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
         self.sessions: list[Session] = []
-        self._wires: list[socket.socket] = []
-        self._closed = False
-        self._lock = threading.Lock()
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__()
 
     @property
     def url(self) -> str:
@@ -101,32 +97,8 @@ class Destination:
         """Sessions that published as *name*."""
         return [session for session in list(self.sessions) if session.name == name]
 
-    def close(self) -> None:
-        """Stop; who comes now is not heard any more."""
-        self._closed = True
-        self._listener.close()
-        with self._lock:
-            for wire in self._wires:
-                with contextlib.suppress(OSError):
-                    wire.shutdown(socket.SHUT_RDWR)
-                wire.close()
-
-    def __enter__(self) -> Destination:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                wire, _ = self._listener.accept()
-                if self._closed:
-                    wire.close()
-                    return
-                with self._lock:
-                    self._wires.append(wire)
-                threading.Thread(target=self._serve, args=(wire,), daemon=True).start()
+    def _welcome(self, wire: socket.socket) -> None:
+        threading.Thread(target=self._serve, args=(wire,), daemon=True).start()
 
     def _serve(self, wire: socket.socket) -> None:
         session = Session()

@@ -11,45 +11,27 @@ import socket
 import threading
 import time
 
+from tests.helpers.listener import ThreadedListener
+
 CHUNK_S = 0.02
 MOST_LATE_S = 0.1
 """What the line makes up for after it was held up."""
 
 
-class SlowLine:
+class SlowLine(ThreadedListener):
     """Listens on a port of its own and forwards to *port*; `rate` may change at any time. 0: as fast as it goes."""
 
     def __init__(self, port: int) -> None:
         self.rate = 0.0
         self._to = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._wires: list[socket.socket] = []
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__()
 
-    def close(self) -> None:
-        """Cut everything."""
-        self._listener.close()
-        for wire in self._wires:
-            with contextlib.suppress(OSError):
-                wire.shutdown(socket.SHUT_RDWR)
-            wire.close()
-
-    def __enter__(self) -> SlowLine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                near, _ = self._listener.accept()
-                far = socket.create_connection(("127.0.0.1", self._to))
-                far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._wires += [near, far]
-                for source, sink, slow in ((near, far, True), (far, near, False)):
-                    threading.Thread(target=self._pump, args=(source, sink, slow), daemon=True).start()
+    def _welcome(self, wire: socket.socket) -> None:
+        far = socket.create_connection(("127.0.0.1", self._to))
+        far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._keep(far)
+        for source, sink, slow in ((wire, far, True), (far, wire, False)):
+            threading.Thread(target=self._pump, args=(source, sink, slow), daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket, slow: bool) -> None:
         due = time.monotonic()
