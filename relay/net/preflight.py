@@ -44,6 +44,8 @@ ENOUGH = 0.95
 """The share of the planned rate that must get there."""
 NOTHING = 0.05
 """Below this share it is no slow line but a destination that stopped reading."""
+SILENT_S = 3.0
+"""So is it when nothing arrived for this long: on a slow line a little always does."""
 NOISE_BYTES = 256 * 1024
 OTHER_PORT = 443
 OTHER_S = 3.0
@@ -250,12 +252,14 @@ class Preflight:
             "dropped_gops": self._outbox.dropped_gops,
         }
         self._facts |= {"offered": upload.offered, "accepted": upload.accepted}
-        self._facts["advised"] = f"{upload.accepted * 0.7:.1f}"
+        advised = upload.accepted * 0.7
+        self._facts["advised"] = f"{advised:.1f}" if advised >= 1 else f"{advised:.2g}"
         if plan.destinations > 1:
             self._facts["share"] = f" for {plan.destinations} destinations of {plan.mbps:g} Mbit/s"
         if upload.accepted >= ENOUGH * upload.offered:
             return "good"
-        return "stalled" if upload.accepted < NOTHING * upload.offered else "too-small"
+        silent = upload.accepted < NOTHING * upload.offered or upload.silent_s >= SILENT_S
+        return "stalled" if silent else "too-small"
 
     async def _leave(self) -> None:
         """Say goodbye, which the link does in bounded time, and stop every timer."""

@@ -69,6 +69,12 @@ class Upload:
         return self.offered * min(1.0, acked / made) if made > 0 else 0.0
 
     @property
+    def silent_s(self) -> float:
+        """Seconds until now in which nothing arrived."""
+        newest = self._newest
+        return newest.age - next((one.age for one in self._samples if one.acked == newest.acked), newest.age)
+
+    @property
     def queue_ms(self) -> int:
         """Stream time that waits in front of the kernel."""
         return self._outbox.queue_ms

@@ -222,14 +222,15 @@ class _Redirecting(Platform):
 
 class Uploads(PreflightTestCase):
     async def test_the_rate_that_arrives_is_said(self) -> None:
-        slow, stalled, dead = self.platform("slow=2000"), self.platform("stall"), self.platform("half-open")
-        reports = await gatherResults([self.check(one.url, seconds=4.0, mbps=6.0) for one in (slow, stalled, dead)])
-        slow_one, stalled_one, dead_one = reports
+        platforms = [self.platform(fault) for fault in ("slow=2000", "stall", "half-open", "stall@1")]
+        reports = await gatherResults([self.check(one.url, seconds=6.0, mbps=6.0) for one in platforms])
+        slow_one, stalled_one, dead_one, later_one = reports
 
         assert slow_one.code == "too-small"
         assert 1.0 <= slow_one.figures["accepted_mbps"] <= 3.0
         assert f"Only {slow_one.figures['accepted_mbps']:.1f} of 6.0 Mbit/s" in slow_one.says
         assert (stalled_one.code, dead_one.code) == ("stalled", "stalled")
+        assert later_one.code == "stalled", "what came before it stopped reading makes it no small upload"
 
     def has_arrived(self) -> bool:
         """Whether the platform's machine has all that was sent; the clock is ours, and must not run away from it."""
