@@ -114,8 +114,8 @@ VERDICTS: Mapping[str, Verdict] = {
     ),
     "handshake-closed": Verdict(
         "{host} closed the connection before a word of RTMP.",
-        "If the platform's address begins with rtmps://, write that: a port that speaks TLS does so. Compare address and"
-        " port; if they are right, try again in a minute, or another ingest server.",
+        "If the platform's address begins with rtmps://, write that: a port that speaks TLS does so. Compare address"
+        " and port; if they are right, try again in a minute, or another ingest server.",
     ),
     "connect-silent": Verdict(
         "{host} shakes hands and answers nothing after that.", "Try again in a minute, or another ingest server."
