@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from relay.errors import RelayError
 from relay.media.packets import Codec, MediaKind, Packet, Role, TrackSet
@@ -26,6 +27,9 @@ from relay.stream.tracksets import announced_kinds, configuration, only_adds, re
 MIB = 1024 * 1024
 
 FRAME = Role.FRAME
+
+ALONE = FailoverOptions(mode="switch", hold_s=0)
+"""A stream that waits for nobody: it ends with its last feed."""
 
 
 class StreamClosedError(RelayError):
@@ -68,7 +72,7 @@ class Stream:
         *,
         limits: StreamLimits | None = None,
         failover: FailoverOptions | None = None,
-        on_sink_failed: Callable[[Sink, Exception], None] | None = None,
+        on_sink_failed: Callable[[Sink, Exception], None] = _ignore,
         on_sink_closing: Callable[[Sink, Awaitable[None]], None] = _ignore,
         on_started: Callable[[Stream], None] = _ignore,
         on_report: Callable[[Stream, Report], None] = _ignore,
@@ -77,8 +81,6 @@ class Stream:
         """Create a stream without feeds.
 
         Args:
-            name: public name.
-            limits: bounds.
             failover: what happens to feeds; without it the stream ends with its last one.
             on_sink_failed: called with the sink and what it raised, after it was detached.
             on_sink_closing: called with the sink and what its `close` returned to be awaited.
@@ -92,7 +94,7 @@ class Stream:
         self.started = False
         self.closed = False
         self.undecodable_packets_total = 0
-        self._on_sink_failed = _ignore if on_sink_failed is None else on_sink_failed
+        self._on_sink_failed = on_sink_failed
         self._on_sink_closing = on_sink_closing
         self._on_started = on_started
         self._on_ended = on_ended
@@ -103,12 +105,7 @@ class Stream:
         self._joining: list[Sink] = []
         self._first_dts: int | None = None
         self._announced: set[MediaKind] = set()
-        self.failover = Failover(
-            self,
-            failover or FailoverOptions(mode="switch", hold_s=0),
-            settle_ms=limits.settle_ms,
-            report=lambda report: on_report(self, report),
-        )
+        self.failover = Failover(self, failover or ALONE, settle_ms=limits.settle_ms, report=partial(on_report, self))
 
     # Packets
 
