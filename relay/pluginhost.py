@@ -213,12 +213,13 @@ class PluginHost(HookCaller):
     async def _ask(self, hook: str, plugin: Plugin, request: object, deadline: float) -> object:
         started = self._clock.seconds()
         try:
-            answer = self._call(hook, plugin, request)
-            if isinstance(answer, Awaitable):
-                waiting: Deferred[object] = within(answer, deadline - started, self._clock)
+            try:
+                answer = self._call(hook, plugin, request)
+                if isinstance(answer, Awaitable):  # its first step is taken here
+                    answer = within(answer, deadline - started, self._clock)
+            finally:
                 self._warn_if_slow(hook, plugin, started)
-                answer = await waiting
-            return answer
+            return await answer if isinstance(answer, Awaitable) else answer
         finally:
             self.stats[hook, plugin.name].seconds += self._clock.seconds() - started
 

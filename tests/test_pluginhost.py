@@ -335,6 +335,22 @@ def test_a_hook_that_takes_more_than_50_ms_is_named(logged: list[dict[str, objec
     assert host.stats["open_sinks", "slow"].seconds == pytest.approx(0.051)
 
 
+@pytest.mark.parametrize("end", [None, RuntimeError("the database did not answer")])
+def test_so_is_a_decision_that_is_made_without_waiting_or_ends_in_an_error(
+    logged: list[dict[str, object]], end: Exception | None
+) -> None:
+    clock = Clock()
+
+    def decides(request: object) -> None:
+        clock.advance(2)
+        if end is not None:
+            raise end
+
+    ask(host_of(clock, slow=decider(decides)))
+
+    assert lines(logged, LogLevel.warn) == ["plugin slow blocked the reactor for 2000 ms in authorize_publish"]
+
+
 def test_a_plugin_that_fails_five_times_in_a_minute_is_left_alone_for_a_minute(logged: list[dict[str, object]]) -> None:
     clock = Clock()
     host = host_of(clock, bad=opener(raising(OSError())), good=opener(lambda stream: [RecordingSink()]))

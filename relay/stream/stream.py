@@ -31,6 +31,9 @@ FRAME = Role.FRAME
 ALONE = FailoverOptions(mode="switch", hold_s=0)
 """A stream that waits for nobody: it ends with its last feed."""
 
+FAULTS = (Exception, SystemExit)
+"""What a sink may fail with. A plugin's `sys.exit()` is its own failure, not that of the encoder it listens to."""
+
 
 class StreamClosedError(RelayError):
     """The stream has ended; its name is free for a new one."""
@@ -124,7 +127,7 @@ class Stream:
         for sink in sinks:
             try:
                 sink.write(packet)
-            except Exception as error:  # the sink guard: one of three places that catch everything
+            except FAULTS as error:  # the sink guard: one of three places that catch everything
                 self._fail(sink, error)
 
     def _publish_other(self, packet: Packet) -> None:
@@ -146,7 +149,7 @@ class Stream:
         for sink in self._sinks:
             try:
                 sink.write(packet)
-            except Exception as error:
+            except FAULTS as error:
                 self._fail(sink, error)
 
     def _learn(self, packet: Packet) -> bool:
@@ -171,7 +174,7 @@ class Stream:
         for sink in self._sinks:
             try:
                 sink.configure(self.tracks)
-            except Exception as error:
+            except FAULTS as error:
                 self._fail(sink, error)
         if self._joining:
             self._admit()
@@ -235,16 +238,19 @@ class Stream:
             sink.configure(self.tracks)
             for packet in packets:
                 sink.write(packet)
-        except Exception as error:
+        except FAULTS as error:
             self._close(sink)
-            self._on_sink_failed(sink, error)
+            self._report_failed(sink, error)
             return False
         return True
 
-    def _fail(self, sink: Sink, error: Exception) -> None:
+    def _fail(self, sink: Sink, error: Exception | SystemExit) -> None:
         if self._forget(sink):
             self._close(sink)
-            self._on_sink_failed(sink, error)
+            self._report_failed(sink, error)
+
+    def _report_failed(self, sink: Sink, error: Exception | SystemExit) -> None:
+        self._on_sink_failed(sink, RuntimeError("called sys.exit()") if isinstance(error, SystemExit) else error)
 
     def _forget(self, sink: Sink) -> bool:
         known = any(other is sink for other in self.sinks)
@@ -256,14 +262,14 @@ class Stream:
         if isinstance(sink, HearsReason):
             try:
                 sink.stream_ending(reason)
-            except Exception as error:
-                self._on_sink_failed(sink, error)
+            except FAULTS as error:
+                self._report_failed(sink, error)
 
     def _close(self, sink: Sink) -> None:
         try:
             closing = sink.close()
-        except Exception as error:
-            self._on_sink_failed(sink, error)
+        except FAULTS as error:
+            self._report_failed(sink, error)
         else:
             if closing is not None:
                 self._on_sink_closing(sink, closing)

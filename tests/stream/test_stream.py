@@ -16,24 +16,25 @@ from tests.stream.media import AVC_HEADER, RecordingSink, audio, audio_header, d
 class RaisingSink(RecordingSink):
     """Raises in the call that *when* names."""
 
-    def __init__(self, when: str) -> None:
+    def __init__(self, when: str, error: BaseException | None = None) -> None:
         super().__init__()
         self.when = when
+        self.error = error
 
     def configure(self, tracks: object) -> None:
         super().configure(tracks)  # type: ignore[arg-type]
         if self.when == "configure":
-            raise ValueError("configure")
+            raise self.error or ValueError("configure")
 
     def write(self, packet: Packet) -> None:
         super().write(packet)
         if self.when == "write":
-            raise ValueError("write")
+            raise self.error or ValueError("write")
 
     def close(self) -> None:
         super().close()
         if self.when == "close":
-            raise ValueError("close")
+            raise self.error or ValueError("close")
 
 
 class Failures(list[tuple[Sink, str]]):
@@ -286,6 +287,21 @@ def test_a_sink_that_raises_in_close_is_reported_and_the_others_are_closed() -> 
     stream.close("unpublished")
 
     assert failures == [(bad, "close")]
+    assert good.closed == 1
+
+
+@pytest.mark.parametrize("when", ["configure", "write", "close"])
+def test_a_sink_that_calls_sys_exit_ends_no_encoder_and_no_relay(when: str) -> None:
+    failures = Failures()
+    leaver, good = RaisingSink("never", SystemExit(1)), RecordingSink()
+    stream = started(leaver, good, failures=failures)
+    leaver.when = when
+
+    publish(stream, video(40), video_header(50, AVC_HEADER[:-1] + b"\x81"), video(80, True))
+    stream.close("unpublished")
+
+    assert failures == [(leaver, "called sys.exit()")]
+    assert [packet.dts for packet in good.packets] == [0, 10, 40, 80]
     assert good.closed == 1
 
 
