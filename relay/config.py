@@ -310,6 +310,8 @@ class Config(ConfigModel):
 def parse(source: Source) -> tuple[Config | None, list[Problem]]:
     """Validate the core's tables; return the configuration and what is wrong, None when it cannot be used at all."""
     config, problems = validate(Config, source.data, source)
+    if source.mend(Config.model_fields.keys()):
+        problems = list(dict.fromkeys([*problems, *validate(Config, source.data, source)[1]]))
     problems += _core_problems(source)
     if config is not None:
         config._source = source

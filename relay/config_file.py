@@ -10,7 +10,7 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeGuard, TypeVar, get_args, get_type_hints
@@ -24,6 +24,10 @@ from relay.errors import ConfigError
 
 MAX_FILE_BYTES = 1024 * 1024
 """A configuration of 1,000 streams with five targets each is about 600 KiB; above this it is the wrong file."""
+
+MISSPELT = 0.85
+"""How alike two names are that differ in one letter. Whole tables are taken for another only then: ``restream`` at the
+top of a file is no ``streams``."""
 
 Table = dict[str, object]
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -87,6 +91,7 @@ class Source:
         self.file = file
         self.directory = directory
         self.data: Table = _parse_toml(text, file)
+        self._written: dict[str, str] = {}
         try:
             self._lines = LineIndex(text)
         except RecursionError:
@@ -94,12 +99,25 @@ class Source:
 
     def problem(self, path: TablePath, message: str) -> Problem:
         """Say what is wrong at *path*."""
+        path = (self._written.get(str(path[0]), path[0]), *path[1:]) if path else path
         return Problem(file=self.file, line=self._lines.line(path), path=show_path(path), message=message)
 
     def problem_at(self, shown: str, message: str) -> Problem:
         """Say what is wrong at a path that is already written out, for example by a plugin's ConfigError."""
         found = self._lines.find(shown) if shown else ()
         return Problem(file=self.file, line=self._lines.line(found or ()), path=shown, message=message)
+
+    def mend(self, known: Set[str]) -> bool:
+        """Let what stands at the top under a misspelt name be found by its own, so that it can be validated as well.
+
+        Returns whether there was any. Problems name what is written.
+        """
+        for name in [name for name in self.data if name not in known]:
+            meant = closest(name, known - self.data.keys(), MISSPELT)
+            if meant is not None:
+                self._written[meant] = name
+                self.data[meant] = self.data.pop(name)
+        return bool(self._written)
 
     def table(self, *path: str) -> Table:
         """Return the table at *path*, empty when there is none."""
@@ -245,9 +263,9 @@ def _unit_hint(given: object) -> str:
     return "" if found is None else f'; the unit is in the key\'s name (got "{given}", did you mean {found[1]}?)'
 
 
-def closest(wrong: str, known: Iterable[str]) -> str | None:
-    """Return the name that was probably meant."""
-    return next(iter(difflib.get_close_matches(wrong.lower(), sorted(known), n=1, cutoff=0.6)), None)
+def closest(wrong: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the name that was probably meant; *cutoff* says how alike the two must be, from 0 to 1."""
+    return next(iter(difflib.get_close_matches(wrong.lower(), sorted(known), n=1, cutoff=cutoff)), None)
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:

@@ -118,6 +118,30 @@ def test_a_misspelt_plugin_table_hides_no_error_of_its_stream_tables(
     ]
 
 
+def test_a_misspelt_table_of_the_core_hides_no_error_inside(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file.write_text(
+        "[limts]\nconnection = 1\n"
+        "[[lisen]]\nurl = 'rtmp://h'\n[[lisen]]\nurl = 'http://h'\n"
+        "[plugin.restream]\nmerge = 1\n"
+        "[stream.a.restream.b]\nurl = 'rtmp://h/live'\nkey = { env = 'K' }\nbakup_url = 'rtmp://i/live'\n"
+        "[restream]\nmerge = 1\n"
+    )
+    code = run("check-config", file)
+
+    assert code == 2
+    assert [line.removeprefix(f"{file}:") for line in capsys.readouterr().err.splitlines()] == [
+        '1: limts: unknown key (did you mean "limits"?)',
+        '2: limts.connection: unknown key (did you mean "connections"?)',
+        '3: lisen: unknown key (did you mean "listen"?)',
+        '6: lisen[1].url: must be rtmp://HOST[:PORT] or rtmps://HOST[:PORT] (got "http://h")',
+        '7: plugin: unknown key (did you mean "plugins"?)',
+        '8: plugin.restream.merge: unknown key (did you mean "merge_ms"?)',
+        '9: stream: unknown key (did you mean "streams"?)',
+        '12: stream.a.restream.b.bakup_url: unknown key (did you mean "backup_url"?)',
+        '13: restream: unknown key (did you mean "streams"?)',
+    ]
+
+
 def test_a_misspelt_or_unread_stream_table_hides_no_error_inside(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
