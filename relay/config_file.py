@@ -241,6 +241,10 @@ _WRONG_TYPE = {
 }
 
 
+_MANY = ("list_type", "tuple_type")
+_ONE = ("dict_type", "model_type")
+
+
 def _message(model: type[BaseModel], detail: ErrorDetails, path: TablePath) -> str:
     kind, context, given = detail["type"], detail.get("ctx", {}), detail["input"]
     if kind == "extra_forbidden":
@@ -248,14 +252,23 @@ def _message(model: type[BaseModel], detail: ErrorDetails, path: TablePath) -> s
     if kind == "literal_error":
         options = re.findall(r"'([^']*)'", str(context.get("expected", "")))
         shown = ", ".join(f'"{option}"' for option in options)
-        return f"must be one of {shown}" + (did_you_mean(given, options) if isinstance(given, str) else "")
+        meant = closest(given, options) if isinstance(given, str) else None
+        return f"must be one of {shown}" + ("" if meant is None else f' (did you mean "{meant}"?)')
     for bound, words in (("ge", "at least"), ("gt", "more than"), ("le", "at most"), ("lt", "less than")):
         if bound in context:
-            return f"must be {words} {context[bound]:g} (got {given})"
+            return f"must be {words} {_plain(context[bound])} (got {given})"
+    if kind in _MANY and isinstance(given, dict):
+        return f"must be a list of tables: write [[{show_path(path)}]]"
+    if kind in _ONE and isinstance(given, list):
+        return f"must be one table: write [{show_path(path)}]"
     if kind in _WRONG_TYPE:
         return _WRONG_TYPE[kind] + _unit_hint(given)
     said = detail["msg"].removeprefix("Value error, ")
     return said[:1].lower() + said[1:]
+
+
+def _plain(number: float) -> str:
+    return str(int(number)) if number == int(number) else f"{number:g}"
 
 
 def _unit_hint(given: object) -> str:

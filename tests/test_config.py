@@ -115,6 +115,11 @@ format = "jason"
         ("[limits]\nhandshake_s = nan", "2: limits.handshake_s: must be a finite number"),
         ("[limits]\nplayers = 0", "2: limits.players: must be at least 1 (got 0)"),
         ("[limits]\nplayers = 2026-01-01", "2: limits.players: must be a whole number"),
+        ("[limits]\nqueue_bytes = 9999999999", "2: limits.queue_bytes: must be at most 1073741824 (got 9999999999)"),
+        ("[listen]\nurl = 'rtmp://h'", "1: listen: must be a list of tables: write [[listen]]"),
+        ("[[http]]\nlisten = '127.0.0.1:80'", "1: http: must be one table: write [http]"),
+        ("[streams.a]\n[[streams.a.failover]]", "2: streams.a.failover: must be one table: write [streams.a.failover]"),
+        ("[log]\nformat = 'xml'", '2: log.format: must be one of "auto", "text", "json" END'),
         ("limits = 3", "1: limits: must be a table"),
         ("plugins = 3", "1: plugins: must be a table"),
         ("[plugins]\nhls = true", "2: plugins.hls: must be a table"),
@@ -142,7 +147,7 @@ format = "jason"
 def test_a_wrong_value_is_refused_in_words(text: str, message: str) -> None:
     (problem,) = problems_of(text)
 
-    assert problem.startswith(f"relay.toml:{message}")
+    assert f"{problem} END".startswith(f"relay.toml:{message}")
 
 
 @pytest.mark.parametrize("name", ["../x", "a/../b", ".x", "a b", "ü", "a\\n", "a/b/c/d/e", "", "x" * 129])
