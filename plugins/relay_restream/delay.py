@@ -62,6 +62,7 @@ class DelayLine:
         memory_bytes: what waits in memory.
         disk_bytes: what waits on disk only.
         dropped_packets: left out because neither memory nor disk could take them, or dumped.
+        filling: nothing has gone out yet.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class DelayLine:
         self.memory_bytes = 0
         self.disk_bytes = 0
         self.dropped_packets = 0
+        self.filling = True
 
     # What comes in.
 
@@ -147,6 +149,7 @@ class DelayLine:
         self.dropped_packets += gone
         self._waiting = True
         if tracks is not None:
+            self.filling = False
             self._sink.configure(tracks)
         return gone
 
@@ -190,6 +193,7 @@ class DelayLine:
             while block.marks and block.marks[0][0] <= self._sent:
                 if block.marks[0][1] > now:
                     return
+                self.filling = False
                 self._sink.configure(block.marks.popleft()[2])
             if self._sent < block.count:
                 if block.entries is None or block.entries[0][0] > now:

@@ -107,7 +107,7 @@ class StreamTargets:
         """Say how a target of this stream does, beside what its push says."""
         running = self._running.get(wanted.name)
         if running is not None:
-            return plan_of(wanted, warnings=tuple(running.warnings.values()))
+            return plan_of(wanted, _filling(running), warnings=tuple(running.warnings.values()))
         return plan_of(wanted, self._resting.get(wanted.name, Resting("waiting", "", "", self._since)))
 
     # The sink.
@@ -345,6 +345,14 @@ class StreamTargets:
         branch.names.clear()
         branch.cut()
         deferred(branch.push.close()).addErrback(lambda failure: None)
+
+
+def _filling(running: Running) -> Resting | None:
+    """What to say of a target whose delay has let nothing out yet."""
+    if running.branch.delay is None or not running.branch.delay.filling:
+        return None
+    detail = f"the programme goes out {running.wanted.options.delay_s:g} s later"
+    return Resting("waiting", "delay", detail, running.since)
 
 
 def _with_metadata(tracks: TrackSet, metadata: Packet) -> TrackSet:

@@ -216,6 +216,19 @@ def test_targets_of_a_stream_that_is_not_live_wait() -> None:
     assert relay.plan("off").state == "stopped"
 
 
+def test_a_target_whose_delay_fills_says_so() -> None:
+    relay = Relay({"stage": {"late": {**HERE, "delay_s": 5.0}}})
+    sink = relay.start()
+    for packet in packets(1.0):
+        sink.write(packet)
+    relay.clock.advance(4.9)
+
+    plan = relay.plan("late")
+    assert (plan.state, plan.reason, plan.detail) == ("waiting", "delay", "the programme goes out 5 s later")
+    relay.clock.advance(0.2)
+    assert relay.plan("late").state == "", "the push knows"
+
+
 def test_since_says_when_a_target_came_to_rest() -> None:
     relay = Relay({"stage": {"one": HERE, "two": {**HERE, "key": "k2"}}})
     relay.clock.advance(10)
