@@ -6,6 +6,7 @@ that was accepted its outbox. It ends once, with a reason, and leaves nothing be
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -33,6 +34,9 @@ from relay.stream.outbox import Outbox
 
 CONNECT_S = 10.0
 """For DNS and TCP, over all addresses of the host."""
+
+ASKED, ASKED_S = 4, 20.0
+"""Requests to reconnect that are heard within so many seconds: each costs a line in the log, or a connection."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -115,6 +119,7 @@ class Attempt:
         self._live_since = 0.0
         self._bytes_before = 0
         self._over = False
+        self._asked: deque[float] = deque(maxlen=ASKED)
 
     @property
     def live(self) -> bool:
@@ -224,8 +229,10 @@ class Attempt:
             self.owner.attempt_progress(self)
 
     def link_asked(self, link: PushLink, event: ReconnectRequested) -> None:
-        """The destination asks us to come again."""
-        if not self._over:
+        """The destination asks us to come again; one that never stops asking is not heard every time."""
+        now = self.tools.reactor.seconds()
+        if not self._over and (len(self._asked) < ASKED or now - self._asked[0] >= ASKED_S):
+            self._asked.append(now)
             self.owner.attempt_asked(self, event)
 
     def link_rejected(self, link: PushLink, event: ConnectRejected) -> None:

@@ -352,6 +352,25 @@ class ReconnectTests(WayTestCase):
 
         assert (push.state.value, len(first.sessions)) == ("live", 1)
 
+    async def test_one_that_never_stops_asking_is_not_heard_every_time(self) -> None:
+        first = self.fake()
+        push = self.to(first, announce_enhanced=True)
+        await self.live(push)
+
+        for _ in range(300):
+            first.ask_to_reconnect("file:///etc/passwd")
+        await until(lambda: len(self.asked_lines()) == 4, "what was heard")
+        await turns(20)
+        assert len(self.asked_lines()) == 4
+        self.wait(21.0)
+        first.ask_to_reconnect("file:///etc/passwd")
+        await until(lambda: len(self.asked_lines()) == 5, "one of later")
+
+        assert push.state.value == "live"
+
+    def asked_lines(self) -> list[str]:
+        return [line for line in self.logged if "was asked to reconnect" in line]
+
     async def test_a_server_that_takes_one_publisher_only_is_left_first(self) -> None:
         platform = self.fake(manners=NGINX, app="live")
         push = await self.asked(platform)
