@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
@@ -80,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     plugins.set_defaults(command=list_plugins)
 
     presets = commands.add_parser("presets", help="list the services that a target can name as its preset")
+    presets.add_argument("name", nargs="?", metavar="NAME", help="say everything that is known about this one")
     presets.set_defaults(command=list_presets)
 
     schema = commands.add_parser("config-schema", help="print the JSON Schema of the configuration, for editors")
@@ -233,14 +235,17 @@ def _print_plugins(rows: list[dict[str, object]]) -> None:
 
 
 def list_presets(options: argparse.Namespace) -> int:
-    """Print the services that the restream plugin knows, one a line."""
+    """Print the services that the restream plugin knows, one a line, or what it knows about one of them."""
     try:
-        plugin = import_plugin("restream", installed_plugins())
+        plugin: Any = import_plugin("restream", installed_plugins())
+        for line in plugin.factory.preset_lines(options.name):
+            print(line)
     except PluginError as error:
         print(clean_line(str(error)), file=sys.stderr)
         return PROBLEM
-    for line in getattr(plugin.factory, "preset_lines", lambda: ())():
-        print(line)
+    except ConfigError as error:
+        print(clean_line(error.message), file=sys.stderr)
+        return USAGE
     return OK
 
 

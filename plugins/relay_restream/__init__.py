@@ -17,11 +17,11 @@ from pydantic import Field, field_validator
 
 from relay.api import ConfigError, ConfigModel, Context, PlaceToCheck, Sink, StreamInfo, hookimpl
 
-from .checks import preset_to_check, target_to_check
+from .checks import preset_facts, preset_lines, preset_to_check, target_to_check
 from .control import TargetBook
 from .ingests import IngestLists, fetch_with
 from .options import Target, Targets
-from .presets import find_preset, presets
+from .presets import find_preset
 
 __all__ = ["RestreamPlugin", "Target"]
 
@@ -87,11 +87,9 @@ class RestreamPlugin:
         return [self._book.open(stream.name)]
 
     @staticmethod
-    def preset_lines() -> Iterator[str]:
-        """Yield one line for each preset, for `rtmp-relay presets`."""
-        for name, preset in presets().items():
-            rate = f"{preset.video_kbps} kbit/s" if preset.video_kbps else ""
-            yield f"{name:<14} {preset.title:<38} {rate:>13}  {preset.url or '(write url)'}"
+    def preset_lines(name: str | None = None) -> Iterator[str]:
+        """Yield one line for each preset, or for each fact about one, for `rtmp-relay presets`. Raises ConfigError."""
+        return preset_lines() if name is None else preset_facts(name)
 
     @staticmethod
     def preset_to_check(name: str) -> PlaceToCheck:

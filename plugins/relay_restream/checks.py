@@ -1,20 +1,50 @@
-"""What `rtmp-relay check` wants to know of a target or a preset, before the show."""
+"""What `rtmp-relay check` and `rtmp-relay presets` want to know of a target or a preset, before the show."""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 
-from relay.api import ConfigError, PlaceToCheck
+from relay.api import ConfigError, PlaceToCheck, parse_url
 
 from .options import Targets, Wanted
-from .presets import Preset, find_preset, presets
+from .presets import Preset, find_preset, preset_file, presets
+
+
+def preset_lines() -> Iterator[str]:
+    """Yield one line for each preset."""
+    for name, preset in presets().items():
+        rate = f"{preset.video_kbps} kbit/s" if preset.video_kbps else ""
+        yield f"{name:<14} {preset.title:<38} {rate:>13}  {preset.url or '(write url)'}"
+
+
+def preset_facts(name: str) -> Iterator[str]:
+    """Yield everything that is known about a preset, with its source and date. Raises ConfigError at once."""
+    preset = _known(name)
+    facts: dict[str, object] = {}
+    for key, value in preset.model_dump().items():
+        facts[key] = ", ".join(value) if isinstance(value, tuple) else value
+        if key == "url" and preset.url is not None:
+            facts["port"] = parse_url(preset.url).port
+    facts["checked"] = preset_file().checked
+    return (f"{key:<16} {_words(value)}" for key, value in facts.items())
+
+
+def _words(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None or value == "" else str(value)
+
+
+def _known(name: str) -> Preset:
+    if name not in presets():
+        raise ConfigError("preset", f"no preset of this name{_near(name, presets())}; `rtmp-relay presets` lists them")
+    return find_preset(name)
 
 
 def preset_to_check(name: str) -> PlaceToCheck:
     """Return a preset as a place without a key. Raises ConfigError when there is none of this name."""
-    if name not in presets():
-        raise ConfigError("preset", f"no preset of this name{_near(name, presets())}; `rtmp-relay presets` lists them")
-    preset = find_preset(name)
+    preset = _known(name)
     return _place(preset, preset.title, [preset.url] if preset.url is not None else [])
 
 

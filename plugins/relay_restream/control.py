@@ -66,6 +66,17 @@ class TargetBook:
         self._started = context.clock.seconds()
         self._ended: dict[str, float] = {}
         self._changed: dict[tuple[str, str], float] = {}
+        # Once the reactor runs: the lists are here before the first stream is.
+        context.clock.callLater(0, self._ask_for_lists)
+
+    def _ask_for_lists(self) -> None:
+        for targets in self._wanted.values():
+            for wanted in targets.values():
+                self._ask_for_list(wanted)
+
+    def _ask_for_list(self, wanted: Wanted) -> None:
+        if wanted.options.url is None and wanted.preset.ingests is not None:
+            self._ingests.refresh(wanted.preset)
 
     def _warn_of_doubles(self) -> None:
         """Say which targets of the file go to one place: only the first that is live is pushed to."""
@@ -191,7 +202,9 @@ class TargetBook:
             raise ConfigError("", f"there are {MAX_TARGETS} targets already")
         if clash({**{one.name: one.options for one in known.values()}, name: options}) is not None:
             raise ConfigError("", "the push to a second address would be called as another target is")
-        self._want(stream, name, Wanted(name=name, options=options, trusted=trusted, by="api"))
+        wanted = Wanted(name=name, options=options, trusted=trusted, by="api")
+        self._ask_for_list(wanted)
+        self._want(stream, name, wanted)
 
     def delete(self, stream: str, name: str) -> None:
         """Let there be no such target."""

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import Clock
 from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
 from relay.api import Codec, Secret, parse_url
 from relay.cli import main
+from relay.testing import host_for
 from relay_restream import RestreamPlugin
 from relay_restream.ingests import AGAIN_S, FRESH_S, MAX_BYTES, IngestLists, fetch_with, nearest_of
 from relay_restream.options import ApiTarget, Wanted
@@ -302,3 +304,36 @@ def test_a_target_without_a_list_goes_to_the_presets_own_address() -> None:
     assert wanted.url(NEAR) == NEAR
     assert isinstance(wanted.options.key.secret, Secret)
     assert isinstance(wanted.preset, Preset)
+
+
+def test_a_list_is_asked_for_before_the_first_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def fetch(url: str) -> Deferred[bytes]:
+        asked.append(url)
+        return Deferred()
+
+    monkeypatch.setattr("relay_restream.fetch_with", lambda clock: fetch)
+    clock = Clock()
+    streams = {"stage": {"own": {"preset": "twitch", "url": "rtmp://a.example/app", "key": "1"}}}
+    host_for(RestreamPlugin, name="restream", streams=streams, clock=clock)
+    clock.advance(0)
+    assert asked == [], "it has an address of its own"
+
+    streams["stage"]["twitch"] = {"preset": "twitch", "key": "2"}
+    host_for(RestreamPlugin, name="restream", streams=streams, clock=clock)
+    assert asked == [], "not before the reactor runs"
+    clock.advance(0)
+
+    assert asked == ["https://ingest.twitch.tv/ingests"]
+
+
+def test_everything_that_is_known_of_a_preset_can_be_read(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["presets", "youtube"]) == 0
+    told = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+
+    assert (told["port"], told["keyframe_max_s"], told["end_on_fault"]) == ("443", "4.0", "clean")
+    assert told["checked"] == preset_file().checked
+    assert set(told) == {*Preset.model_fields, "port", "checked"}
+    assert main(["presets", "yutube"]) == 2
+    assert "did you mean youtube?" in capsys.readouterr().err
