@@ -107,6 +107,7 @@ class Case:
         deliveries: ways to cut the bytes.
         delivers: (type, timestamp or None, body) that must come out of it, in this order, when it continues.
         never: bodies that must not come out.
+        never_played: bodies that no player may see; the protocol core alone passes them on.
         once: bodies that may come out once at most.
         answers: byte strings that the server must say, in this order, if it continues.
         max_reply: most bytes the server may say in answer to *send*.
@@ -128,6 +129,7 @@ class Case:
     deliveries: tuple[int, ...] = (WHOLE, BYTES, SEVENS)
     delivers: tuple[tuple[int, int | None, bytes], ...] = ()
     never: tuple[bytes, ...] = ()
+    never_played: tuple[bytes, ...] = ()
     once: tuple[bytes, ...] = ()
     answers: tuple[bytes, ...] = ()
     max_reply: int = 64 * 1024

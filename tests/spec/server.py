@@ -158,7 +158,7 @@ def _check_media(server: Server, case: Case, viewer: Viewer | None, stream: str)
     bodies = [body for _, _, body in media]
     wanted = tuple((kind, None, body) for kind, _, body in case.delivers) if viewer is not None else ()
     faults = [dialogue.missing_in_order(wanted, media)]
-    faults += [f"{body[:12].hex()} came out" for body in case.never if body in bodies]
+    faults += [f"{body[:12].hex()} came out" for body in (*case.never, *case.never_played) if body in bodies]
     faults += [f"{body[:12].hex()} came {bodies.count(body)} times" for body in case.once if bodies.count(body) > 1]
     data = sum(kind == wire.DATA for kind, _, _ in media)
     if case.most_data is not None and data > case.most_data:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import itertools
 import random
 import tracemalloc
+from collections.abc import Callable
 
 import pytest
 
 from relay.rtmp.chunks import ChunkReader
 from relay.rtmp.errors import RemoteProtocolError
 from relay.rtmp.events import ConnectRequested, Event, Message, PlayRequested, PublishRequested
+from relay.rtmp.names import is_public_name
 from relay.rtmp.server import ServerConnection
 from tests.spec import dialogue, wire
+from tests.spec.cases import names
 from tests.spec.catalogue import CASES, ELSEWHERE, SCENARIOS
 from tests.spec.model import Case, Outcome, Phase, Wait, verdict
 
@@ -145,6 +148,40 @@ def test_bad_input_holds_no_more_memory_than_the_catalogue_says(case: Case) -> N
         tracemalloc.stop()
 
     assert peak < case.memory
+
+
+class CuriousLink(CoreLink):
+    """Notes what whoever decides would be asked about: a server that lets everybody in would take these names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def _answer(self, event: Event) -> list[Event]:
+        if isinstance(event, PublishRequested):
+            self.asked.append(event.name.reveal())
+        if isinstance(event, PlayRequested):
+            self.asked.append(event.name)
+        return super()._answer(event)
+
+
+GOOD_NAMES = ("upper-case", "trailing-dot", "leading-dash")
+"""They are names, though of nothing that lives. Of the others, a refusal for want of a key would say nothing."""
+
+
+@pytest.mark.parametrize("ask", [wire.publish, wire.play], ids=["publish", "play"])
+@pytest.mark.parametrize("name", [name for name in names.NAMES if name[1] not in GOOD_NAMES], ids=lambda name: name[1])
+def test_a_name_that_is_none_is_never_asked_about_as_a_public_name(
+    ask: Callable[[str | bytes], bytes], name: tuple[int, str, str | bytes]
+) -> None:
+    link = CuriousLink()
+    dialogue.reach(link, Phase.CONNECT)
+
+    link.send(wire.create_stream() + ask(name[2]))
+
+    assert link.closed
+    assert not [asked for asked in link.asked if is_public_name(asked)]
+    assert not [asked for asked in link.asked if ".." in asked.split("/") or not asked.isprintable()]
 
 
 @pytest.mark.parametrize("edge", [2**31, 2**32], ids=["31-bit", "32-bit"])

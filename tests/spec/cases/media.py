@@ -154,6 +154,7 @@ CASES = [
             after=LIVE,
             send=audio(body, 10),
             expect=continues(),
+            never_played=(body,) if len(body) < 3 else (),  # another type of packet may mean something to a player
         )
         for body in (b"\xaf", b"\xaf\1", b"\xaf\2", b"\xaf\1\0", b"\xaf\xff\xff")
     ),
@@ -312,6 +313,7 @@ CASES = [
             after=LIVE,
             send=message(6, kind, body, timestamp=10, msid=1),
             expect=continues(),
+            never_played=(body,),
         )
         for kind, bodies in (
             (
@@ -418,6 +420,7 @@ CASES = [
             after=LIVE,
             send=message(6, AGGREGATE, body, timestamp=100, msid=1),
             expect=continues() | closed("msg.*", "chunk.*", "limit.*"),
+            never=(picture(b"in"), b"\x27\1\0\0\0"),
         )
         for name, body in (
             ("nested", flv_tag(AGGREGATE, 0, flv_tag(VIDEO, 0, picture(b"in")))),
@@ -512,12 +515,12 @@ CASES = [
         after=LIVE,
         send=lambda: (
             set_chunk_size(4096)
-            + b"".join(video(picture(bytes(2000)), 40 * index, chunk_size=4096) for index in range(1, 15_000))
+            + b"".join(video(picture(bytes(4000)), 40 * index, chunk_size=4096) for index in range(1, 15_000))
         ),
         expect=continues(),
         chunk_size=4096,
         deliveries=(WHOLE,),
-        memory=64 * MIB,
+        memory=24 * MIB,  # of 57 MiB
         seconds=20,
     ),
     *(
