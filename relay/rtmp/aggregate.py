@@ -21,8 +21,8 @@ _BACK_POINTER = 4
 _ALLOWED = frozenset((8, 9, 15, 18))
 
 
-def unpack(aggregate: Message, odd: Counter[str]) -> list[Message]:
-    """Return the messages in *aggregate*; what is wrong with it is counted in *odd* and left out.
+def unpack(aggregate: Message, odd: Counter[str]) -> tuple[list[Message], int]:
+    """Return the messages in *aggregate* and how many tags were looked at; what is wrong is counted in *odd*, left out.
 
     The first tag's time is the base: a message's time is the aggregate's plus its tag's distance from the base.
 
@@ -55,4 +55,4 @@ def unpack(aggregate: Message, odd: Counter[str]) -> list[Message]:
             timestamp = (aggregate.timestamp + time - base) & 0xFFFFFFFF
             messages.append(Message(type_id, timestamp, aggregate.stream_id, aggregate.csid, data[start:stop]))
         pos = stop + _BACK_POINTER
-    return messages
+    return messages, tags

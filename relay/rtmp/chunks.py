@@ -369,8 +369,8 @@ class ChunkReader:
         else:
             message = Message(type_id, stream.timestamp, stream.stream_id, csid, payload)
             if type_id == aggregate.AGGREGATE:
-                parts = aggregate.unpack(message, self.odd)
-                self._work += len(parts)
+                parts, tags = aggregate.unpack(message, self.odd)
+                self._work += tags
                 messages += parts
             else:
                 messages.append(message)

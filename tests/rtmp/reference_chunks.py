@@ -46,7 +46,7 @@ class Result:
     offsets: list[int] = field(default_factory=list)
     error: str = ""
     work: int = 0
-    """Chunks and messages in aggregates."""
+    """Chunks and tags in aggregates."""
 
 
 class Reference:
@@ -189,8 +189,9 @@ class Reference:
                 raise BrokenError("msg.unknown_flood")
         elif lane.type_id == 22:
             for plain in split_aggregate(lane, csid, payload):
-                self.add(plain)
                 self.result.work += 1
+                if plain is not None:
+                    self.add(plain)
         else:
             self.add((lane.type_id, lane.timestamp, lane.msid, csid, payload))
 
@@ -209,17 +210,20 @@ class Reference:
         self.chunk_size = size
 
 
-def split_aggregate(lane: Lane, csid: int, payload: bytes) -> Iterator[Plain]:
-    """Yield the messages in an aggregate."""
+def split_aggregate(lane: Lane, csid: int, payload: bytes) -> Iterator[Plain | None]:
+    """Yield what each tag of an aggregate gives: a message, or nothing."""
     base = None
-    while len(payload) >= 11:
+    while payload:
         size = int.from_bytes(payload[1:4], "big")
         time = int.from_bytes(payload[7:8] + payload[4:7], "big")
         if len(payload) < 11 + size:
+            yield None
             return
         if base is None:
             base = time
-        if payload[0] in (8, 9, 15, 18) and size:
+        if payload[0] not in (8, 9, 15, 18) or not size:
+            yield None
+        else:
             yield (payload[0], (lane.timestamp + time - base) % 2**32, lane.msid, csid, payload[11 : 11 + size])
         payload = payload[11 + size + 4 :]
 

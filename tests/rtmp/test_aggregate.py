@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from relay.rtmp.aggregate import AGGREGATE, unpack
 from relay.rtmp.chunks import ChunkReader
+from relay.rtmp.errors import RemoteProtocolError
 from relay.rtmp.events import Message
 from relay.rtmp.framing import frame
 from relay.rtmp.limits import AFTER_AUTH
+from relay.rtmp.messages import SET_CHUNK_SIZE
 
 
 def tag(type_id: int, time: int, payload: bytes) -> bytes:
@@ -18,7 +22,7 @@ def tag(type_id: int, time: int, payload: bytes) -> bytes:
 
 def parts(timestamp: int, body: bytes) -> tuple[list[tuple[int, int, bytes]], Counter[str]]:
     odd: Counter[str] = Counter()
-    found = unpack(Message(AGGREGATE, timestamp, 1, 6, body), odd)
+    found, _ = unpack(Message(AGGREGATE, timestamp, 1, 6, body), odd)
     assert all((message.stream_id, message.csid) == (1, 6) for message in found)
     return [(message.type_id, message.timestamp, message.payload) for message in found], odd
 
@@ -59,3 +63,17 @@ def test_the_reader_returns_the_parts_in_their_place() -> None:
     found = ChunkReader(AFTER_AUTH).receive(wire, 0.0)
 
     assert [(m.timestamp, m.payload) for m in found] == [(100, b"x"), (140, b"v"), (150, b"a"), (180, b"y")]
+
+
+@pytest.mark.parametrize("dust", [tag(8, 0, b""), tag(20, 0, b"x")], ids=["empty", "not-allowed"])
+def test_tags_that_give_no_message_are_work_all_the_same(dust: bytes) -> None:
+    reader = ChunkReader(AFTER_AUTH)
+    flood = frame(6, 0, AGGREGATE, 1, dust * 4000, 128 * 1024)
+    reader.receive(frame(2, 0, SET_CHUNK_SIZE, 0, (128 * 1024).to_bytes(4, "big"), 128), 0.0)
+    for _ in range(24):
+        reader.receive(flood, 0.5)
+
+    with pytest.raises(RemoteProtocolError) as caught:
+        reader.receive(flood, 0.5)
+
+    assert caught.value.code == "chunk.work"
