@@ -168,7 +168,7 @@ def _orders(options: argparse.Namespace) -> Iterator[Order]:
             seconds=options.seconds,
             step_s=options.timeout,
         )
-        yield Order(plan, tuple(_notes(plan, place)))
+        yield Order(plan, tuple(_notes(plan, place, wanted=not options.no_publish)))
 
 
 def _place(options: argparse.Namespace) -> PlaceToCheck:
@@ -233,7 +233,8 @@ def _without_key(text: str) -> str:
     return text
 
 
-def _key(options: argparse.Namespace, place: PlaceToCheck) -> Secret:
+def _key(options: argparse.Namespace, place: PlaceToCheck) -> Secret | None:
+    """Return the key; None when nobody gave one: then the check goes as far as it can without."""
     if options.key_env is not None and options.key_file is not None:
         raise ConfigError("--key-env", "and --key-file: write one of them")
     if options.key_env is not None:
@@ -247,15 +248,15 @@ def _key(options: argparse.Namespace, place: PlaceToCheck) -> Secret:
     except EOFError:
         line = ""
     if not line.strip():
-        raise ConfigError(
-            "", "no key: give it by --key-env NAME, --key-file PATH or standard input, or add --no-publish"
-        )
+        return None
     key = Secret(line.strip())
     KNOWN_SECRETS.add(key)
     return key
 
 
-def _notes(plan: CheckPlan, place: PlaceToCheck) -> Iterator[str]:
+def _notes(plan: CheckPlan, place: PlaceToCheck, *, wanted: bool) -> Iterator[str]:
+    if plan.key is None and wanted:
+        yield "no key was given (--key-env NAME, --key-file PATH or standard input): this stops before the publish"
     if place.video_kbps is not None and plan.mbps * 1000 > place.video_kbps:
         yield f"{place.title} takes at most {place.video_kbps / 1000:g} Mbit/s of video"
     if plan.key is not None and not plan.test_query:

@@ -24,7 +24,7 @@ from relay.net.endpoints import DEFAULT_PORTS
 from relay.net.monotonic import use_monotonic_time
 from relay.secret import Secret
 from relay.testing_certificates import Authority
-from relay.testing_faults import FAULTS, Fault
+from relay.testing_faults import FAULTS, TLS_FAULTS, Fault
 from relay.testing_logins import LoginGuard
 from relay.testing_platforms import MANNERS, FakePlatform
 from relay.testing_received import Session
@@ -103,11 +103,15 @@ def _platform(options: argparse.Namespace, reactor: Any) -> tuple[FakePlatform, 
     tls, app, own_app = parts.scheme == "rtmps", parts.path.strip("/"), MANNERS[options.manners].app
     if app and own_app and app != own_app:
         raise ConfigError("--listen", f"with the manners of {options.manners} the app is {own_app}; leave {app} out")
+    faults = [Fault.parse(text) for text in options.fault]
+    bare = [fault.name for fault in faults if fault.name in TLS_FAULTS and not tls]
+    if bare:
+        raise ConfigError("--fault", f"{bare[0]} is for rtmps:// only; write --listen rtmps://HOST:PORT")
     platform = FakePlatform(
         reactor,
         manners=MANNERS[options.manners],
         keys=_keys(options),
-        faults=[Fault.parse(text) for text in options.fault],
+        faults=faults,
         tls=tls,
         authority=Authority(options.ca_dir) if tls and options.ca_dir else None,
         app=app,

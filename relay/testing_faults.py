@@ -77,6 +77,8 @@ FAULTS = {
 """Every fault by name."""
 
 CERTIFICATE_FAULTS = frozenset({"expired", "wrong-host", "untrusted", "self-signed"})
+TLS_FAULTS = CERTIFICATE_FAULTS | {"tls-garbage", "tls-cut"}
+"""Those that a platform without TLS cannot have."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -479,7 +480,6 @@ CHECK_KEY = "canary-check-77aa01"
         (["--target", "a/b", "--preset", "twitch"], "leave URL and --preset out"),
         (["rtmp://live.example/live", "--key-env", "RELAY_NO_SUCH_KEY"], "RELAY_NO_SUCH_KEY is not set"),
         (["rtmp://live.example/live", "--key-env", "A", "--key-file", "b"], "write one of them"),
-        (["rtmp://live.example/live"], "no key"),
         (["rtmp://live.example/live", "--ca-file", "x", "--no-publish"], "for rtmps:// only"),
         (["rtmps://live.example/live", "--ca-file", "/no/such.pem", "--no-publish"], "cannot read /no/such.pem"),
         (["rtmp://live.example/live", "--mbps", "200", "--destinations", "9", "--no-publish"], "at most 300 Mbit/s"),
@@ -514,6 +514,25 @@ def test_check_says_which_part_of_a_target_is_not_there(
 
     assert run("check", "--target", target, "--config", file) == 2
     assert words in capsys.readouterr().err
+
+
+def test_without_a_key_a_check_goes_as_far_as_it_can() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    done = subprocess.run(
+        [sys.executable, "-m", "relay", "check", f"rtmp://127.0.0.1:{port}/live", "--timeout", "2"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(["plugins", "."])},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=45,
+        check=False,
+    )
+
+    assert done.returncode == 1, done.stderr
+    assert "no key was given" in done.stdout
+    assert f"refuses connections to port {port}" in done.stdout
 
 
 def test_a_check_does_not_wait_for_a_name_server_that_hangs() -> None:

@@ -9,6 +9,7 @@ import pytest
 from relay import demo
 from relay.cli import main
 from relay.plugintables import load_config
+from relay.testing_faults import TLS_FAULTS
 
 
 def test_the_configuration_of_the_demo_is_a_good_one(tmp_path: Path) -> None:
@@ -46,6 +47,12 @@ def test_a_fault_that_there_is_not_is_refused_with_a_hint(capsys: pytest.Capture
 def test_an_app_that_the_manners_do_not_have_is_refused_not_ignored(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fake-platform", "--listen", "rtmp://127.0.0.1:0/live", "--manners", "twitch"]) == 2
     assert capsys.readouterr().err == "--listen: with the manners of twitch the app is app; leave live out\n"
+
+
+@pytest.mark.parametrize("fault", sorted(TLS_FAULTS))
+def test_a_fault_of_tls_needs_tls(fault: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fake-platform", "--listen", "rtmp://127.0.0.1:0", "--fault", fault]) == 2
+    assert capsys.readouterr().err == f"--fault: {fault} is for rtmps:// only; write --listen rtmps://HOST:PORT\n"
 
 
 def test_the_help_of_a_fake_platform_says_every_fault(capsys: pytest.CaptureFixture[str]) -> None:

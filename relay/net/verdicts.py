@@ -32,7 +32,7 @@ VERDICTS: Mapping[str, Verdict] = {
     ),
     "reachable": Verdict(
         "{title} answers as an RTMP server and takes the app. The key was not sent, and no stream.",
-        "Run it again without --no-publish, to try key and upload too.",
+        "Run it again with the key and without --no-publish, to try key and upload too.",
         good=True,
     ),
     # The way there.
