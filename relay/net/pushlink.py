@@ -230,7 +230,7 @@ class PushLink(TwistedProtocol):
         elif self._over:
             return
         elif self.live:
-            if self._stall.tick(seconds, self._waiting, self._taken):
+            if self._stall.tick(seconds, self._waiting, self._kernel_took):
                 self.fail(DestinationError("stalled", f"the destination took nothing for {STALL_S:g} s"))
                 return
             if self._lane is None and self._framer.held:
@@ -245,8 +245,11 @@ class PushLink(TwistedProtocol):
 
     def _taken(self) -> int:
         """Bytes that somebody over there has: the server says so, or its kernel."""
+        return self._rtmp.acked + self._kernel_took()
+
+    def _kernel_took(self) -> int:
         tcp = self.tcp
-        return self._rtmp.acked + (0 if tcp is None else tcp.acked_bytes)
+        return 0 if tcp is None else tcp.acked_bytes
 
     # Media.
 

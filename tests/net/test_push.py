@@ -598,6 +598,24 @@ class IsolationTests(PushTestCase):
         assert ok.outbox.dropped_packets == 0
         await self.no_copies(stuck)
 
+    async def test_acknowledgements_of_one_that_takes_nothing_are_not_believed(self) -> None:
+        platform, port = self.platform()
+        (push,) = self.push(port)
+        await self.live(push)
+        platform.last.tcp.pauseProducing()
+        for _ in range(4 * GOP):
+            self.frames(5, size=30_000)
+            await turns(1)
+        for number in range(1, 50):
+            acknowledged = b"\x02\x00\x00\x00\x00\x00\x04\x03\x00\x00\x00\x00" + (number * 9_000).to_bytes(4, "big")
+            platform.last.tcp.write(acknowledged)
+            await turns(3)
+            self.wait(0.25)
+            if push.state.value != "live":
+                break
+
+        assert push.reason == "stalled"
+
     async def no_copies(self, push: RtmpPush) -> None:
         """The link of an attempt that is over holds nothing."""
         await turns(3)
