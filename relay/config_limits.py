@@ -49,7 +49,7 @@ class Limits(ConfigModel):
     """An encoder without media for this long is gone. Its stream key is free again afterwards."""
 
     unauthenticated_bytes: Bytes = 128 * KIB
-    """Memory of one connection before it may publish or play."""
+    """Memory of one connection before it may publish, and of a player always."""
     unauthenticated_message_bytes: Bytes = 64 * KIB
     """Largest message before that: a connect command is below 2 KiB."""
     unauthenticated_chunk_streams: int = Field(default=8, ge=2, le=65_597)
@@ -61,14 +61,14 @@ class Limits(ConfigModel):
     command_message_bytes: Bytes = 256 * KIB
     """Largest command or data message."""
     chunk_streams: int = Field(default=32, ge=2, le=65_597)
-    """Chunk streams of an accepted connection (nginx-rtmp allows 32)."""
+    """Chunk streams of an accepted encoder (nginx-rtmp allows 32)."""
     partial_bytes: Bytes = 12 * MIB
-    """Sum of the unfinished messages of an accepted connection: 65,597 chunk streams of 16 MiB would be 1 TiB."""
+    """Sum of the unfinished messages of an accepted encoder: 65,597 chunk streams of 16 MiB would be 1 TiB."""
     partial_age_s: Seconds = 30.0
     """An unfinished message older than this is an attack, not an encoder."""
     chunks_per_s: Count = 100_000
     """Chunk headers a second; an honest 50 Mbit/s at the smallest common chunk size of 128 is half of this. Before a
-    connection may publish or play, 20,000 at most."""
+    connection may publish, and from players, 20,000 at most."""
     parse_ms_per_turn: float = Field(default=2.0, gt=0, le=1_000)
     """Parse work of one connection per reactor turn. Who needs more rests for as long as it took."""
 

@@ -67,7 +67,7 @@ class ChunkReader:
 
     @property
     def limits(self) -> WireLimits:
-        """The bounds in force; they are replaced when the peer is granted publish or play."""
+        """The bounds in force; they are replaced when the peer is granted publish."""
         return self._limits
 
     @limits.setter

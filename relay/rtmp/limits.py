@@ -1,6 +1,6 @@
 """What a peer may make us hold or do, with the reason for each number.
 
-Two instances are enough for a connection: `BEFORE_AUTH` until publish or play is granted, `AFTER_AUTH` afterwards.
+Two are enough for a connection: `BEFORE_AUTH` until publish is granted, so for players always, and `AFTER_AUTH`.
 """
 
 from __future__ import annotations

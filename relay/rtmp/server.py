@@ -139,7 +139,10 @@ class ServerConnection(ServerCalls):
         return self._release()
 
     def accept_play(self, stream_id: int) -> list[Event]:
-        """Grant the play; the caller then writes media that is framed once for all players, on msid 1."""
+        """Grant the play; the caller then writes media that is framed once for all players, on msid 1.
+
+        The limits stay those of strangers: a player sends small commands, most have shown no key, and there are many.
+        """
         if self._closed:
             return []
         self._answer(stream_id, StreamMove.ACCEPT_PLAY)
@@ -148,7 +151,6 @@ class ServerConnection(ServerCalls):
         self._status(stream_id, "status", "NetStream.Play.Start", "Started playing stream.")
         self._out += self._frame(DATA_CSID, m.DATA, stream_id, amf0.encode("|RtmpSampleAccess", True, True))
         self.playing = stream_id
-        self._reader.limits = self._limits_after
         return self._release()
 
     def reject_play(

@@ -20,7 +20,7 @@ from tests.spec.wire import (
     video,
 )
 
-HANDSHAKE, CONNECT, LIVE, PUBLISH = Phase.HANDSHAKE, Phase.CONNECT, Phase.LIVE, Phase.PUBLISH
+HANDSHAKE, CONNECT, LIVE, PUBLISH, PLAY = Phase.HANDSHAKE, Phase.CONNECT, Phase.LIVE, Phase.PUBLISH, Phase.PLAY
 TOO_MUCH = ("msg.*", "limit.*", "chunk.*")
 KIB, MIB = 1024, 1024 * 1024
 CONTROL_TYPES = (1, 2, 3, 4, 5, 6)
@@ -146,6 +146,8 @@ CASES = [
             (HANDSHAKE, 20, 0xFFFFFF),
             (HANDSHAKE, 20, 64 * KIB + 1),
             (CONNECT, VIDEO, 64 * KIB + 1),
+            (PLAY, VIDEO, 64 * KIB + 1),  # whoever may play has shown no key: ten thousand may
+            (PLAY, 20, 64 * KIB + 1),
             (LIVE, VIDEO, 0xFFFFFF),
             (LIVE, VIDEO, 8 * MIB + 1),
             (LIVE, AUDIO, 1 * MIB + 1),
@@ -186,6 +188,14 @@ CASES = [
         title="9 chunk streams before anybody is known",
         after=HANDSHAKE,
         send=partials(9, 128, 200, first=3),
+        expect=closed(*TOO_MUCH),
+    ),
+    Case(
+        number=22,
+        name="partials-of-a-player",
+        title="9 chunk streams of somebody who only plays",
+        after=PLAY,
+        send=partials(9, 128, 200),
         expect=closed(*TOO_MUCH),
     ),
     Case(
