@@ -273,13 +273,22 @@ def test_after_a_minute_lines_are_allowed_again(now: float, allowed: bool) -> No
 
 
 def test_a_flood_of_addresses_does_not_fill_the_memory() -> None:
-    lines = RateLimited(per_minute=1, remembered=100)
+    lines = RateLimited(per_minute=1, remembered=100, in_all=10_000)
     for number in range(1_000):
         lines.allow(number, now=0.0)
 
     assert not lines.allow(999, now=0.0)
     assert lines.allow(0, now=0.0)
     assert len(lines._windows) == 100
+
+
+def test_a_flood_from_many_addresses_does_not_fill_the_disk() -> None:
+    lines = RateLimited(in_all=600)
+    written = [lines.allow(number, now=number / 100) for number in range(5_000)]
+
+    assert written == [True] * 600 + [False] * 4_400
+    assert lines.suppressed_total == 4_400
+    assert lines.allow("later", now=60.0)
 
 
 def test_a_line_for_a_person_is_clean() -> None:

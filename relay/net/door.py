@@ -18,7 +18,7 @@ from twisted.logger import Logger
 
 from relay.config_limits import Limits
 from relay.decisions import Decision, PlayRequest, PublishRequest
-from relay.events import Event
+from relay.events import ConnectionRefused, Event
 from relay.log import RateLimited
 from relay.net.admission import Admission
 from relay.net.audiences import Audiences
@@ -87,6 +87,23 @@ class Door:
         delay = self.admission.refusal_delay(peer, self.clock.seconds())
         if delay:
             await deferLater(self.clock, delay)
+
+    def report_refusal(
+        self, connection_id: str, peer: str, phase: str, code: str, text: str, *, bytes_in: int = 0
+    ) -> None:
+        """Tell of a connection that is closed for a protocol error, a limit or a denial: a count, an event, a line."""
+        self.refused[code] += 1
+        self.deciders.emit(ConnectionRefused(connection_id=connection_id, peer=peer, phase=phase, code=code))
+        if self.lines.allow((peer, code), self.clock.seconds()):
+            self.log.warn(
+                "connection {connection_id} from {peer} closed in phase {phase} after {bytes_in} bytes: {code}: {text}",
+                connection_id=connection_id,
+                peer=peer,
+                phase=phase,
+                bytes_in=bytes_in,
+                code=code,
+                text=text,
+            )
 
     def push_name(self, stream: str) -> str:
         """Return what a push of *stream* calls itself, so that the stream is known when it comes back."""

@@ -16,7 +16,6 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from relay.events import ConnectionRefused
 from relay.net.admission import Bucket
 from relay.net.door import Door
 from relay.net.hearing import Hearing
@@ -55,7 +54,7 @@ class IngestProtocol(Protocol):
 
     noisy = False
 
-    def __init__(self, door: Door, *, tls: bool) -> None:
+    def __init__(self, door: Door, ticket: Ticket, *, tls: bool) -> None:
         limits = door.limits
         self.door = door
         self.tls = tls
@@ -66,7 +65,7 @@ class IngestProtocol(Protocol):
         self.rtmp = ServerConnection(
             random=os.urandom, limits_before=limits.wire_before(), limits_after=limits.wire_after()
         )
-        self.ticket: Ticket | None = None
+        self.ticket = ticket
         self.role: Publisher | Playback | None = None
         self._seconds = door.clock.seconds
         self._moderation = door.moderation
@@ -83,14 +82,6 @@ class IngestProtocol(Protocol):
     def connectionMade(self) -> None:
         transport: Any = self.transport
         self.peer = str(transport.getPeer().host)
-        if self.door.draining:
-            self._abort_unheard("shutdown")
-            return
-        admitted = self.door.admission.admit(self.peer, self._seconds(), tls=self.tls)
-        if isinstance(admitted, str):
-            self._abort_unheard(admitted)
-            return
-        self.ticket = admitted
         self.door.accepted += 1
         tune(transport)
         self.door.connections.add(self)
@@ -141,8 +132,7 @@ class IngestProtocol(Protocol):
         self._leave("closed")
         self.door.watch.discard(self)
         self.door.connections.discard(self)
-        if self.ticket is not None:
-            self.door.admission.release(self.ticket)
+        self.door.admission.release(self.ticket)
 
     # Deadlines.
 
@@ -175,8 +165,7 @@ class IngestProtocol(Protocol):
     def waiting_again(self) -> None:
         """The role ended but the connection stays (deleteStream): the command deadline runs again."""
         self.role = None
-        if self.ticket is not None:
-            self.door.admission.deauthorize(self.ticket)
+        self.door.admission.deauthorize(self.ticket)
         self._enter("command")
 
     # What the peer asks.
@@ -301,29 +290,10 @@ class IngestProtocol(Protocol):
         transport: Any = self.transport
         transport.abortConnection()
 
-    def _abort_unheard(self, code: str) -> None:
-        """Refuse before a byte was read: nobody is listening for an answer yet."""
-        self._report(code, "refused at accept")
-        self._abort()
-
     @property
     def phase(self) -> str:
         """How far the peer got: tls, handshake, connect, command, publish or play."""
         return self._phase if self._phase in ("tls", "handshake") else self.rtmp.phase
 
     def _report(self, code: str, text: str) -> None:
-        door = self.door
-        door.refused[code] += 1
-        door.deciders.emit(
-            ConnectionRefused(connection_id=self.connection_id, peer=self.peer, phase=self.phase, code=code)
-        )
-        if door.lines.allow((self.peer, code), self._seconds()):
-            door.log.warn(
-                "connection {connection_id} from {peer} closed in phase {phase} after {bytes_in} bytes: {code}: {text}",
-                connection_id=self.connection_id,
-                peer=self.peer,
-                phase=self.phase,
-                bytes_in=self._bytes_in,
-                code=code,
-                text=text,
-            )
+        self.door.report_refusal(self.connection_id, self.peer, self.phase, code, text, bytes_in=self._bytes_in)

@@ -9,16 +9,13 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import Factory
 from twisted.logger import Logger
-from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from relay.config import Listen
 from relay.errors import RelayError
+from relay.net.accept import CalmPort, IngestFactory, SecureFactory
 from relay.net.door import Door
 from relay.net.expiry import Expiry, worry
-from relay.net.ingest import IngestProtocol
 from relay.net.tls import ReloadingCertificate
 
 BACKLOG = 1024
@@ -27,19 +24,6 @@ BACKLOG = 1024
 
 class ListenError(RelayError):
     """A listener could not be opened; the message says which and what to do."""
-
-
-class IngestFactory(Factory):
-    """Makes an IngestProtocol for each connection."""
-
-    noisy = False
-
-    def __init__(self, door: Door, *, tls: bool) -> None:
-        self._door = door
-        self._tls = tls
-
-    def buildProtocol(self, addr: IAddress | None) -> IngestProtocol:
-        return IngestProtocol(self._door, tls=self._tls)
 
 
 class Listener:
@@ -57,8 +41,7 @@ class Listener:
         if config.certificate is not None and config.private_key is not None:
             certificate = ReloadingCertificate(config.certificate, config.private_key)
             self.expiry = Expiry(config.certificate, in_thread=in_thread)
-            self._factory = TLSMemoryBIOFactory(certificate, False, self._factory)
-            self._factory.noisy = False
+            self._factory = SecureFactory(certificate, False, self._factory)
 
     @property
     def up(self) -> bool:
@@ -97,11 +80,13 @@ class Listener:
 
 def open_port(reactor: Any, host: str, port: int, factory: Any, url: str) -> Any:
     """Bind *host*:*port*. Raises ListenError."""
+    opened = CalmPort(port, factory, BACKLOG, "127.0.0.1" if host == "localhost" else host, reactor)
     try:
-        return reactor.listenTCP(port, factory, backlog=BACKLOG, interface="127.0.0.1" if host == "localhost" else host)
+        opened.startListening()
     except CannotListenError as failure:
         # No colon after the address: the log would take it for a part of it, and hide what it cannot read.
         raise ListenError(f"cannot listen on {url} ({_advice(failure.socketError, port)})") from failure
+    return opened
 
 
 def _advice(error: OSError, port: int) -> str:

@@ -117,7 +117,6 @@ class Playback:
         if door.draining:
             self._refuse(FAILED, "shutdown", "the relay is shutting down", "The relay is shutting down.")
             return
-        assert connection.ticket is not None  # noqa: S101 - a connection without one never gets here
         code = door.admission.authorize(connection.ticket, "player")
         if code is not None:
             self._refuse(FAILED, code, "too many players", "The relay is full: too many players are connected.")

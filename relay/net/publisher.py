@@ -133,7 +133,6 @@ class Publisher:
         door, connection = self._door, self.connection
         if door.draining:
             return "shutdown", "the relay is shutting down", "The relay is shutting down."
-        assert connection.ticket is not None  # noqa: S101 - a connection without one never gets here
         code = door.admission.authorize(connection.ticket, "publisher")
         if code is not None:
             return code, "too many publishers", "The relay is full: too many encoders are connected."

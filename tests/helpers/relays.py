@@ -8,7 +8,7 @@ from twisted.logger import globalLogPublisher
 
 from relay.events import ConnectionRefused
 from relay.media.packets import Packet
-from relay.net.listen import IngestFactory
+from relay.net.accept import IngestFactory
 from relay.stream.feeds import Feed
 from relay.stream.stream import Stream
 from tests.helpers.doors import Answers, answers_of, make_door, new_clock

@@ -19,6 +19,7 @@ from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from zope.interface import implementer
 
+from relay.net.accept import SecureFactory
 from relay.net.tls import ReloadingCertificate
 from tests.helpers.reactor import NetTestCase, reactor, until
 from tests.helpers.streams import End
@@ -98,9 +99,7 @@ def _pem(certificate: x509.Certificate) -> bytes:
 
 def tls_factory(certificate: ReloadingCertificate, factory: Factory) -> Any:
     """Wrap *factory* for a TLS listener."""
-    wrapped = TLSMemoryBIOFactory(certificate, False, factory)
-    wrapped.noisy = False
-    return wrapped
+    return SecureFactory(certificate, False, factory)
 
 
 class ClientCreator:

@@ -24,9 +24,9 @@ METADATA = media.data(0, role=media.Role.METADATA, body=b"\x02\x00\x0aonMetaData
 class IngestTestCase(RelayTestCase):
     async def raw(self) -> End:
         """A peer that says what it likes."""
-        end = End()
+        end, before = End(), len(self.made)
         await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", self.port), end)
-        await until(lambda: self.made and self.made[-1].transport is not None, "accepted")
+        await until(lambda: len(self.made) > before, "accepted, or not")
         return end
 
     async def closed_after(self, end: Any, seconds: float, code: str) -> None:
