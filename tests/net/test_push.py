@@ -607,7 +607,9 @@ class IsolationTests(PushTestCase):
             self.frames(5, size=30_000)
             await turns(1)
         for number in range(1, 50):
-            acknowledged = b"\x02\x00\x00\x00\x00\x00\x04\x03\x00\x00\x00\x00" + (number * 9_000).to_bytes(4, "big")
+            acknowledged = b"\x02\x00\x00\x00\x00\x00\x04\x03\x00\x00\x00\x00" + (number // 8 * 4_100).to_bytes(
+                4, "big"
+            )
             platform.last.tcp.write(acknowledged)
             await turns(3)
             self.wait(0.25)
