@@ -182,7 +182,8 @@ def _place(options: argparse.Namespace) -> PlaceToCheck:
         plugin: Any = import_plugin("restream", installed_plugins()).factory
         place = plugin.preset_to_check(options.preset)
     if options.url is not None:
-        place = replace(place, urls=[_without_key(options.url)])
+        url = _without_key(options.url)
+        place = replace(place, urls=[url]) if options.preset is not None else _known_place(url)
     if not place.urls:
         what = (
             "the preset has no address of its own: write URL too"
@@ -191,6 +192,16 @@ def _place(options: argparse.Namespace) -> PlaceToCheck:
         )
         raise ConfigError("", f"nothing to check; {what}")
     return place
+
+
+def _known_place(url: str) -> PlaceToCheck:
+    """Return an address with what is known of its service: its test mode broadcasts nothing."""
+    try:
+        plugin: Any = import_plugin("restream", installed_plugins()).factory
+        known: PlaceToCheck | None = plugin.address_to_check(url)
+    except PluginError:
+        known = None
+    return known or PlaceToCheck(title="", urls=[url])
 
 
 def _target(options: argparse.Namespace) -> PlaceToCheck:

@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 
 from relay.api import ConfigError, ConfigModel, Context, PlaceToCheck, Sink, StreamInfo, hookimpl
 
-from .checks import preset_facts, preset_lines, preset_to_check, target_to_check
+from .checks import address_to_check, preset_facts, preset_lines, preset_to_check, target_to_check
 from .control import TargetBook
 from .ingests import IngestLists, fetch_with
 from .options import Target, Targets
@@ -95,6 +95,11 @@ class RestreamPlugin:
     def preset_to_check(name: str) -> PlaceToCheck:
         """Return what `rtmp-relay check --preset` needs. Raises ConfigError when there is no such preset."""
         return preset_to_check(name)
+
+    @staticmethod
+    def address_to_check(url: str) -> PlaceToCheck | None:
+        """Return what is known of an address, for `rtmp-relay check URL`; None when that is nothing."""
+        return address_to_check(url)
 
     @staticmethod
     def target_to_check(targets: Targets, name: str) -> PlaceToCheck:

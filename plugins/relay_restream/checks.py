@@ -48,6 +48,24 @@ def preset_to_check(name: str) -> PlaceToCheck:
     return _place(preset, preset.title, [preset.url] if preset.url is not None else [])
 
 
+def address_to_check(url: str) -> PlaceToCheck | None:
+    """Return an address of a service that we know, with the service's test mode; None for any other address."""
+    preset = _service_at(url)
+    return None if preset is None else _place(preset, preset.title, [url])
+
+
+def _service_at(url: str) -> Preset | None:
+    """Return the preset whose address this is, or whose servers have names like it. Raises ConfigError."""
+    host = parse_url(url).host
+    for preset in presets().values():
+        own = [parse_url(one).host for one in (preset.url, preset.backup_url) if one is not None]
+        # Domains that a service shares with others say nothing.
+        domains = tuple(domain for domain in preset.ingest_domains if any(one.endswith(domain) for one in own))
+        if host in own or (domains and host.endswith(domains)):
+            return preset
+    return None
+
+
 def target_to_check(targets: Targets, name: str) -> PlaceToCheck:
     """Return a target of the configuration file. Raises ConfigError when there is none of this name."""
     options = targets.by_name.get(name)
@@ -55,7 +73,8 @@ def target_to_check(targets: Targets, name: str) -> PlaceToCheck:
         raise ConfigError("target", f"the stream has no target {name}{_near(name, targets.by_name)}")
     wanted = Wanted(name=name, options=options, trusted=True)
     urls = [wanted.url()] if options.backup is None else [wanted.url(), options.backup]
-    place = _place(wanted.preset, wanted.preset.title if options.preset else name, urls)
+    preset = wanted.preset if options.preset else _service_at(urls[0]) or wanted.preset
+    place = _place(preset, preset.title if options.preset else name, urls)
     return PlaceToCheck(
         title=place.title,
         urls=urls,

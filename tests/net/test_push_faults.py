@@ -183,6 +183,7 @@ class FaultOfTheNetworkTests(FaultTestCase):
             assert push.outbox.queue_bytes <= 8 * MIB
             assert push.outbox.queue_ms <= 2_000
         assert pushes[1].dropped_gops > 0, "one that reads a tenth gets whole groups of pictures less"
+        assert self.states("t1") == ["connecting", "live"], "slow is not dead"
         self.check_groups(slow)
         for push in pushes[2:]:
             assert push.attempts > 2, (push.name, push.reason, push.attempts)

@@ -21,7 +21,7 @@ from relay.cli import main
 from relay.testing import host_for
 from relay_restream import RestreamPlugin
 from relay_restream.ingests import AGAIN_S, FRESH_S, MAX_BYTES, IngestLists, fetch_with, nearest_of
-from relay_restream.options import ApiTarget, Wanted
+from relay_restream.options import ApiTarget, Targets, Wanted
 from relay_restream.presets import Preset, find_preset, preset_file, presets
 from tests.helpers.reactor import NetTestCase, reactor
 
@@ -337,3 +337,30 @@ def test_everything_that_is_known_of_a_preset_can_be_read(capsys: pytest.Capture
     assert set(told) == {*Preset.model_fields, "port", "checked"}
     assert main(["presets", "yutube"]) == 2
     assert "did you mean youtube?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("url", "title", "query"),
+    [
+        ("rtmp://live.twitch.tv/app", "Twitch", "bandwidthtest=true"),
+        ("rtmps://fra05.contribute.twitch.tv:443/app", "Twitch", "bandwidthtest=true"),
+        ("rtmps://fa723fc1b171.global-contribute.live-video.net:443/app", "Kick", ""),
+        ("rtmps://b.rtmps.youtube.com:443/live2?backup=1", "YouTube Live", ""),
+        ("rtmps://0123456789ab.global-contribute.live-video.net:443/app", None, ""),
+        ("rtmp://live.twitch.tv.example/app", None, ""),
+        ("rtmp://archive.example/live", None, ""),
+    ],
+)
+def test_a_check_knows_a_service_by_its_address(url: str, title: str | None, query: str) -> None:
+    place = RestreamPlugin.address_to_check(url)
+
+    assert (None if place is None else place.title) == title
+    assert place is None or (place.urls, place.test_query) == ([url], query)
+
+
+def test_a_target_without_a_preset_is_tested_as_its_service_allows() -> None:
+    targets = Targets.model_validate({"t": {"url": "rtmp://live.twitch.tv/app", "key": "k"}})
+
+    place = RestreamPlugin.target_to_check(targets, "t")
+
+    assert (place.title, place.test_query) == ("t", "bandwidthtest=true")
