@@ -17,6 +17,7 @@ from twisted.application.service import IService
 from twisted.internet.defer import Deferred
 from twisted.logger import ILogObserver
 from twisted.python import usage
+from twisted.python.logfile import LogFile
 
 from relay.config import Config, open_source, parse
 from relay.config_file import ConfigFileError
@@ -54,7 +55,9 @@ class TwistdService(RelayService):
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
         if self._own_log and hasattr(parent, "setComponent"):
             log = self.config.log
-            parent.setComponent(ILogObserver, make_observer(format=log.format, level=log.level))
+            parent.setComponent(
+                ILogObserver, make_observer(_log_file(self._twistd, self._reactor), format=log.format, level=log.level)
+            )
 
     def startService(self) -> None:
         super().startService()
@@ -96,6 +99,20 @@ class TwistdService(RelayService):
             raise SystemExit(1) from error
 
 
+def _log_file(twistd: Mapping[str, Any], reactor: Any) -> LogFile | None:
+    """Open the file that twistd would log to, rotated at a megabyte and by SIGUSR1 as it does; None: standard output.
+
+    Twisted's own observer knows no level and no secrets, and would pass on the control characters of any peer.
+    """
+    name = twistd.get("logfile") or ("" if twistd.get("nodaemon") else "twistd.log")
+    if name in ("", "-"):
+        return None
+    file: LogFile = LogFile.fromFullPath(name)
+    if not signal.getsignal(signal.SIGUSR1):
+        signal.signal(signal.SIGUSR1, lambda _number, _frame: reactor.callFromThread(file.rotate))
+    return file
+
+
 def _tell_twistd(twistd: Mapping[str, Any], message: str) -> None:
     """Clear up what twistd clears up after an Exception only, and not after a SystemExit, which leaves no traceback.
 
@@ -123,7 +140,8 @@ def makeService(options: Options) -> IService:
     use_monotonic_time(reactor)
     path = None if options["config"] is None else Path(options["config"])
     parent: Any = options.parent or {}
-    own_log = bool(parent.get("nodaemon")) and not parent.get("logfile") and not parent.get("syslog")
+    impossible = not parent.get("nodaemon") and parent.get("logfile") == "-"  # twistd says so
+    own_log = bool(parent) and not parent.get("syslog") and not impossible
     try:
         return TwistdService(load(path), reactor, own_log=own_log, twistd=parent)
     except (ConfigFileError, ConfigError, PluginError) as error:

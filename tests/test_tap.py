@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 import socket
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,14 @@ import pytest
 
 from twisted.application.service import Application
 from twisted.internet.testing import MemoryReactorClock
-from twisted.logger import ILogObserver
+from twisted.logger import ILogObserver, LogLevel
+from twisted.python.logfile import LogFile
 from twisted.python.usage import UsageError
 
 from relay.config_file import ConfigFileError
+from relay.secret import KNOWN_SECRETS, Secret
 from relay.tap import EXIT_CONFIG, Options, TwistdService, load, makeService, use_monotonic_time
+from tests.helpers.reactor import reactor
 from tests.helpers.services import CONFIG, configuration
 from tests.integration.harness import ROOT, Program, free_port, relay, wait_for
 
@@ -209,30 +214,75 @@ def test_everything_that_is_wrong_is_raised_at_once(tmp_path: Path) -> None:
     assert "http.listen" in str(caught.value)
 
 
+@pytest.fixture
+def log_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close the log files that are opened, and rotate them at once when a signal asks for it."""
+    opened: list[LogFile] = []
+    open_file = LogFile.fromFullPath
+    monkeypatch.setattr(LogFile, "fromFullPath", lambda name: opened.append(open_file(name)) or opened[-1])
+    monkeypatch.setattr(reactor, "callFromThread", lambda call: call())
+    yield
+    for file in opened:
+        file.close()
+
+
+@pytest.mark.usefixtures("log_files")
 @pytest.mark.parametrize(
     ("parent", "own"),
     [
         ({"nodaemon": 1}, True),
-        ({"nodaemon": 1, "logfile": "relay.log"}, False),
+        ({"nodaemon": 1, "logfile": "-"}, True),
+        ({"nodaemon": 1, "logfile": "relay.log"}, True),
+        ({"nodaemon": 0, "logfile": "relay.log"}, True),
+        ({"nodaemon": 0, "logfile": None}, True),
+        ({"nodaemon": 0, "logfile": "-"}, False),  # twistd says that daemons cannot
         ({"nodaemon": 1, "syslog": True}, False),
-        ({"nodaemon": 0}, False),
         ({}, False),
     ],
 )
-def test_it_brings_its_own_log_only_when_twistd_was_told_nothing_else(
-    tmp_path: Path, parent: dict[str, Any], own: bool
+def test_it_brings_its_own_log_except_for_syslog(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parent: dict[str, Any], own: bool
 ) -> None:
-    path = tmp_path / "relay.toml"
-    path.write_text(CONFIG)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+
+    application = application_for(tmp_path, parent, CONFIG)
+
+    assert (application.getComponent(ILogObserver, None) is not None) is own
+
+
+def application_for(directory: Path, parent: dict[str, Any], text: str) -> Any:
+    """Build what twistd would run."""
+    path = directory / "relay.toml"
+    path.write_text(text)
     options = Options()
     options.parseOptions(["--config", str(path)])
     options.parent = parent
-
-    service: Any = makeService(options)
     application: Any = Application("test")
-    service.setServiceParent(application)
+    makeService(options).setServiceParent(application)
+    return application
 
-    assert (application.getComponent(ILogObserver, None) is not None) is own
+
+@pytest.mark.usefixtures("log_files")
+def test_the_log_file_of_a_daemon_is_ours_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    handlers: dict[int, Any] = {}
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_DFL)
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    KNOWN_SECRETS.add(secret := Secret(KEY))
+    observer = application_for(tmp_path, {"nodaemon": 0}, CONFIG + "[log]\nlevel = 'warn'\n").getComponent(ILogObserver)
+
+    for level in (LogLevel.info, LogLevel.warn):
+        observer({"log_level": level, "log_namespace": "x", "log_format": f"a\x1b[2J\nb {KEY}", "log_time": 0.0})
+    (line,) = (tmp_path / "twistd.log").read_text().splitlines()
+    handlers[signal.SIGUSR1](signal.SIGUSR1, None)
+    observer({"log_level": LogLevel.warn, "log_namespace": "x", "log_format": "next", "log_time": 0.0})
+
+    assert secret.reveal() == KEY
+    assert json.loads(line)["msg"] == "a\x1b[2J\nb ***"
+    assert "\x1b" not in line
+    assert (tmp_path / "twistd.log.1").read_text().splitlines() == [line]
+    assert json.loads((tmp_path / "twistd.log").read_text())["msg"] == "next"
 
 
 def test_a_bad_configuration_ends_the_command_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
