@@ -188,40 +188,43 @@ def _is_journal(output: Output) -> bool:
     return stream == f"{status.st_dev}:{status.st_ino}"
 
 
+FLOOD_LINES_PER_S = 10.0
+"""Log lines that a flood from everywhere may go on writing: 250 MB a day."""
+
+
 class RateLimited:
     """Lets a line through at most *per_minute* times a minute for each key, usually ``(ip, code)``.
 
     A flood must fill neither the disk nor our memory: at most *remembered* keys are kept, the oldest goes first, and
-    all keys together get at most *in_all* lines a minute, for a flood may come from a thousand addresses.
+    all keys together get *in_all* lines at once and then ten a second, for a flood may come from a thousand addresses.
     """
 
-    def __init__(self, per_minute: int = 10, remembered: int = 4_096, in_all: int = 600) -> None:
+    def __init__(self, per_minute: int = 10, remembered: int = 4_096, in_all: int = 6_000) -> None:
         self._per_minute = per_minute
         self._remembered = remembered
         self._in_all = in_all
-        self._all = (0.0, 0)
+        self._left = float(in_all)
+        self._left_at = 0.0
         self._windows: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
         self.suppressed_total = 0
         """Lines that were not written."""
 
     def allow(self, key: Hashable, now: float) -> bool:
         """Tell whether the line may be written; counts it either way. *now* is monotonic seconds."""
-        started, lines = _minute(self._windows.get(key, (now, 0)), now)
+        started, lines = self._windows.get(key, (now, 0))
+        if now - started >= 60.0:
+            started, lines = now, 0
         self._windows[key] = (started, lines + 1)
         self._windows.move_to_end(key)
         if len(self._windows) > self._remembered:
             self._windows.popitem(last=False)
-        began, written = self._all = _minute(self._all, now)
-        if lines >= self._per_minute or written >= self._in_all:
+        self._left = min(self._left + (now - self._left_at) * FLOOD_LINES_PER_S, self._in_all)
+        self._left_at = now
+        if lines >= self._per_minute or self._left < 1.0:
             self.suppressed_total += 1
             return False
-        self._all = (began, written + 1)
+        self._left -= 1.0
         return True
-
-
-def _minute(window: tuple[float, int], now: float) -> tuple[float, int]:
-    """Return *window* (begin, count), or a new one when it is over."""
-    return (now, 0) if now - window[0] >= 60.0 else window
 
 
 def clean_line(text: str, redactor: Redactor = KNOWN_SECRETS) -> str:
