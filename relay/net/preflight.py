@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.error import ConnectionRefusedError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Factory
@@ -176,7 +176,8 @@ class Preflight:
         url = self._way.url
         if url.port == OTHER_PORT:
             return
-        endpoint = HostnameEndpoint(self._reactor, url.host, OTHER_PORT, timeout=OTHER_S)
+        there = replace(url, scheme="rtmp", port=OTHER_PORT)
+        endpoint = endpoint_for(self._reactor, there, timeout_s=OTHER_S, policy=self._way.policy)
         try:
             protocol: Any = await endpoint.connect(Factory.forProtocol(TwistedProtocol)).addTimeout(
                 OTHER_S, self._reactor
