@@ -56,17 +56,18 @@ class Audience:
         if packet.keyframe and self._key_offset < 0 and packet.role is Role.FRAME and packet.track == self._lead:
             self._key_offset = self._size
         self._time = packet.dts
-        self._append(media_frame(packet.kind, packet.dts & 0xFFFFFFFF, packet.body))
         self._cadence.note(packet, now := self._flusher.now())
-        if now < self._flusher.due_at and not self._cadence.expects(now, self._flusher.due_at):
+        more = self._cadence.expects(now, self._flusher.deadline(now))
+        if self._parts and not more:
             self._flusher.settle(self.flush)
+        self._append(media_frame(packet.kind, packet.dts & 0xFFFFFFFF, packet.body), expecting=more)
 
     def _frame(self, packet: Packet) -> bytes:
         return media_frame(packet.kind, self._time & 0xFFFFFFFF, packet.body)
 
-    def _append(self, frame: bytes) -> None:
+    def _append(self, frame: bytes, *, expecting: bool | None = None) -> None:
         if not self._parts:
-            self._flusher.add(self.flush, expecting=True)
+            self._flusher.add(self.flush, expecting=expecting)
         self._parts.append(frame)
         self._size += len(frame)
         if self._size >= BIG:

@@ -67,18 +67,26 @@ class Flusher:
         """The time of the clock that `due_at` counts in."""
         return self._clock.seconds()
 
-    def add(self, flush: Callable[[], None], *, expecting: bool = False) -> None:
+    def deadline(self, now: float) -> float:
+        """Return when what is added at *now* leaves at the latest."""
+        return now + self._wait(now) if self._scheduled is None else self.due_at
+
+    def add(self, flush: Callable[[], None], *, expecting: bool | None = None) -> None:
         """Have *flush* called at the next flush moment, once.
 
-        With *expecting* the others wait for what it has still to get, until it calls `settle` or the moment comes.
+        With *expecting* everybody waits for what it has still to get, until it calls `settle` or the moment comes.
+        Who knows that nothing comes says False and does not wait for load; who cannot know goes along with the others.
         """
         if expecting and not self._due.get(flush):
             self._expecting += 1
-        self._due[flush] = expecting
+        self._due[flush] = bool(expecting)
         if self._scheduled is None:
-            wait = max(self._merge_s, self._load_wait())
-            self.due_at = self._clock.seconds() + wait
+            now = self._clock.seconds()
+            wait = self._merge_s if expecting is False else self._wait(now)
+            self.due_at = now + wait
             self._scheduled = self._clock.callLater(wait, self._run)
+        elif expecting is False and not self._expecting:
+            self.hurry()
 
     def settle(self, flush: Callable[[], None]) -> None:
         """Nothing more is expected for *flush*. When all who expected something have it, the moment is now."""
@@ -90,17 +98,17 @@ class Flusher:
 
     def hurry(self) -> None:
         """Wait no longer for what load would join: something big is to be sent. `merge_ms` still holds."""
-        if self._scheduled is not None and not self._merge_s:
+        if self._scheduled is not None and not self._merge_s and self.due_at:
             self.due_at = 0.0
             self._scheduled.reset(0)
 
-    def _load_wait(self) -> float:
+    def _wait(self, now: float) -> float:
         flush_s = self._flush_s
         if flush_s < NOTICEABLE_S:
-            return 0.0
-        waited_s = self._took_s if self._clock.seconds() - self._ended_at < NOTICEABLE_S else 0.0
+            return self._merge_s
+        waited_s = self._took_s if now - self._ended_at < NOTICEABLE_S else 0.0
         wait_s = min(flush_s * PAIRING_SHARE, max(PAIRING_S, flush_s * LOAD_SHARE), MAX_WAIT_S)
-        return max(wait_s - waited_s, 0.0)
+        return max(wait_s - waited_s, self._merge_s)
 
     def flush_now(self) -> None:
         """Run what is due at once (shutdown, tests)."""

@@ -53,10 +53,12 @@ class Lane:
             return b""
         return b"".join(self._parts)
 
-    def write(self, packet: Packet) -> None:
-        """Frame *packet* for every member."""
+    def write(self, packet: Packet, *, expecting: bool) -> None:
+        """Frame *packet* for every member. *expecting*: another one is due that may leave with it."""
         if not self._parts:
-            self._flusher.add(self.flush, expecting=True)
+            self._flusher.add(self.flush, expecting=expecting)
+        elif not expecting:
+            self._flusher.settle(self.flush)
         self._parts.append(frame(packet, self._base, self._msid))
 
     def flush(self) -> None:
@@ -90,13 +92,11 @@ class Lanes:
 
     def write(self, packet: Packet) -> None:
         """Write *packet* to every lane that has members."""
-        lanes = [lane for lane in self._lanes.values() if lane]
-        for lane in lanes:
-            lane.write(packet)
         self._cadence.note(packet, now := self.flusher.now())
-        if now < self.flusher.due_at and not self._cadence.expects(now, self.flusher.due_at):
-            for lane in lanes:
-                self.flusher.settle(lane.flush)
+        more = self._cadence.expects(now, self.flusher.deadline(now))
+        for lane in self._lanes.values():
+            if lane:
+                lane.write(packet, expecting=more)
 
 
 def frame(packet: Packet, base: int, msid: int) -> bytes:

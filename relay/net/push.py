@@ -343,7 +343,7 @@ class RtmpPush:
         return self._bulletin.safe(detail, self._way.url)
 
     def _set(self, state: TargetState, reason: str, detail: str) -> None:
-        if state is self.state and reason == self.reason:
+        if (state, reason, detail) == (self.state, self.reason, self.detail):
             return
         self.state, self.reason, self.detail = state, reason, detail
         self.since = self._tools.reactor.seconds()

@@ -19,7 +19,7 @@ from relay.net.watch import Watch
 from relay.secret import Secret
 from tests.helpers.doors import new_clock
 from tests.helpers.peers import Platform
-from tests.helpers.reactor import NetTestCase, pass_time, reactor, turns, until
+from tests.helpers.reactor import NetTestCase, pass_time, quiet, reactor, turns, until
 from tests.helpers.seats import picture, sound
 from tests.stream import media
 
@@ -90,6 +90,10 @@ class PushTestCase(NetTestCase):
 
         # A look-up's limit goes when its thread answers, which takes real time.
         await until(lambda: not due(), f"a retry is still due: {due()}")
+
+    async def kernels_quiet(self, push: RtmpPush) -> None:
+        """Wait until the kernels have moved what they can: what they acknowledge late is progress of a destination."""
+        await quiet(lambda: push.tcp and push.tcp.acked_bytes, turns_quiet=40)
 
     def platform(self) -> tuple[Platform, int]:
         """A destination and its port."""

@@ -585,6 +585,7 @@ class IsolationTests(PushTestCase):
                 self.frames(1, size=30_000)
                 await turns(1)
             await until(lambda: newest(good.last) == self.serial - 1, "everything")
+        await self.kernels_quiet(stuck)
         assert stuck.outbox.queue_bytes <= 8 * 1024 * 1024
         assert stuck.outbox.queue_ms <= 2000
         assert stuck.outbox.dropped_gops > 0
@@ -606,6 +607,7 @@ class IsolationTests(PushTestCase):
         for _ in range(4 * GOP):
             self.frames(5, size=30_000)
             await turns(1)
+        await self.kernels_quiet(push)
         for number in range(1, 6):
             said = number * 4_100  # of what it was sent: more would not be believed anyway
             platform.last.tcp.write(b"\x02\x00\x00\x00\x00\x00\x04\x03\x00\x00\x00\x00" + said.to_bytes(4, "big"))
@@ -866,6 +868,7 @@ class TlsTests(PushTestCase):
             self.frames(1, size=30_000)
             await turns(1)
 
+        await self.kernels_quiet(push)
         link: Any = push.link
         raw = link.transport.transport
         assert len(raw.dataBuffer) + raw._tempDataLen < 1.5 * 1024 * 1024

@@ -319,6 +319,25 @@ class ReconnectTests(WayTestCase):
         assert push.reason == "moved"
         assert len(platform.broadcasts) == 1
 
+    async def test_after_a_second_move_the_target_tells_of_the_second(self) -> None:
+        first, second, third = self.fake(), self.fake(), self.fake()
+        push = await self.asked(first)
+
+        async def move(asking: FakePlatform, asked: FakePlatform) -> None:
+            asking.ask_to_reconnect(asked.url)
+            await self.heard(push)
+            self.wait(1.25)
+            await self.ready(push)
+            self.frames(60)
+            await until(lambda: push.url.port == asked.port, "the move")
+
+        await move(first, second)
+        second.ask_to_reconnect("file:///etc/passwd")
+        await until(lambda: "which failed" in push.detail, "the refusal")
+        await move(second, third)
+
+        assert push.detail == f"the destination asked for it; now at {push.url.display}"
+
     async def test_a_new_server_that_does_not_work_costs_nothing(self) -> None:
         first, second = self.fake(), self.fake(faults=["silent"])
         push = await self.asked(first)
