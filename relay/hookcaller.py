@@ -57,6 +57,12 @@ class HookCaller:
         self._log = Logger(namespace="relay.plugins")
         self._lines = RateLimited()
 
+    def plugin_of(self, module: str) -> str:
+        """Name the plugin in whose package *module* is, empty if there is none. Any thread may ask."""
+        near = {plugin.name: _shared(plugin.spec.factory.__module__, module) for plugin in self.plugins}
+        most = max(near.values(), default=0)
+        return " or ".join(name for name, shared in near.items() if shared == most) if most else ""
+
     def _calling(self, hook: str) -> Iterable[Plugin]:
         now = self._clock.seconds()
         for plugin in self.plugins:
@@ -107,3 +113,13 @@ class HookCaller:
                 took_ms=round(took * 1000),
                 hook=hook,
             )
+
+
+def _shared(one: str, other: str) -> int:
+    """Count the leading parts that two dotted names have in common."""
+    count = 0
+    for mine, theirs in zip(one.split("."), other.split("."), strict=False):
+        if mine != theirs:
+            break
+        count += 1
+    return count

@@ -38,7 +38,7 @@ from relay.net.delivery import Confirmation
 from relay.net.dnsthreads import DnsThreads
 from relay.net.door import Door
 from relay.net.flusher import Flusher
-from relay.net.lag import LagMonitor
+from relay.net.lag import make_lag_monitor
 from relay.net.listen import Listener, ListenError, open_all, open_port
 from relay.net.metronome import Metronome
 from relay.net.moderation import Moderation
@@ -53,6 +53,7 @@ from relay.stream.policy import FailoverOptions
 from relay.stream.registry import Registry
 from relay.stream.reports import Report
 from relay.stream.sinks import Sink
+from relay.stream.slowness import SinkBlocksError
 from relay.stream.stream import Stream
 from relay.views import RelayViews
 
@@ -78,7 +79,7 @@ class RelayService(MultiService):
         self._plugin_of: dict[Sink, str] = {}
         self._closing: set[Deferred[Any]] = set()
         failover = _failover_options(config)
-        self.registry = Registry(failover=failover)
+        self.registry = Registry(failover=failover, seconds=reactor.seconds, may_block=self._may_block)
         self.watch = Watch(reactor)
         self.metronome = Metronome(reactor, self.registry)
         self.watch.add(self.metronome)
@@ -91,7 +92,7 @@ class RelayService(MultiService):
         self.host = self._build_host()
         self.door = self._build_door(limits)
         self._listen_to_registry()
-        self._lag = LagMonitor(reactor)
+        self._lag = make_lag_monitor(reactor, self.host.plugin_of)
         self.listeners = [self._listener(index, one) for index, one in enumerate(config.listen)]
         self._site = self._build_site()
         self._http_port: Any = None
@@ -252,14 +253,18 @@ class RelayService(MultiService):
         self.metronome.attend()
         self.host.emit(event_of(stream.name, report))
 
+    def _may_block(self, sink: Sink) -> bool:
+        """Ours wait for nobody: when they are slow the machine is, and to lose every player makes it no faster."""
+        return isinstance(sink, PushGroup) or sink not in self._plugin_of
+
     def _sink_failed(self, stream: Stream, sink: Sink, error: Exception) -> None:
         plugin = self._plugin_of.pop(sink, "relay")
-        self.log.failure(
-            "a sink of {plugin} failed on stream {stream} and was detached",
-            Failure(error),
-            plugin=plugin,
-            stream=stream.name,
-        )
+        if isinstance(error, SinkBlocksError):  # its traceback would show our own clock
+            said = "a sink of {plugin} failed on stream {stream} and was detached: {reason}"
+            self.log.error(said, plugin=plugin, stream=stream.name, reason=str(error))
+        else:
+            said = "a sink of {plugin} failed on stream {stream} and was detached"
+            self.log.failure(said, Failure(error), plugin=plugin, stream=stream.name)
         self.host.emit(SinkFailed(stream=stream.name, plugin=plugin, error=type(error).__name__))
 
     def _sink_closing(self, stream: Stream, sink: Sink, closing: Awaitable[None]) -> None:

@@ -795,3 +795,24 @@ def test_an_event_of_a_plugin_reaches_the_others() -> None:
     ask(host_of(a=Emitter, b=observer(heard.append)))
 
     assert [type(event) for event in heard] == [FeedStarted]
+
+
+def test_the_plugin_of_a_module_is_the_one_whose_package_it_is_in() -> None:
+    homes = {"first": "acme_first", "second": "acme.second.plugin", "third": "acme.third"}
+    classes = {name: type("Made", (), {"__init__": lambda self, config, context: None}) for name in homes}
+    for name, home in homes.items():
+        classes[name].__module__ = home
+    host = host_of(**classes)
+
+    asked = (
+        "acme_first",
+        "acme_first.client.http",
+        "acme.second.sink",
+        "acme.third",
+        "acme.shared",
+        "acme_firstborn",
+        "time",
+        "",
+    )
+    found = ["first", "first", "second", "third", "second or third", "", "", ""]
+    assert [host.plugin_of(module) for module in asked] == found

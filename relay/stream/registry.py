@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from relay.stream.policy import FailoverOptions
 from relay.stream.reports import Report
 from relay.stream.sinks import Sink
+from relay.stream.slowness import Slowness, still
 from relay.stream.stream import Stream, StreamLimits
 
 
@@ -30,8 +31,13 @@ class Registry:
         *,
         limits: StreamLimits | None = None,
         failover: Callable[[str], FailoverOptions | None] = lambda name: None,
+        seconds: Callable[[], float] = still,
+        may_block: Callable[[Sink], bool] = lambda sink: False,
     ) -> None:
-        """Start without streams; *failover* says what the stream of a name does about its feeds."""
+        """Start without streams; *failover* says what the stream of a name does about its feeds.
+
+        A sink that blocks by the clock *seconds* is detached, unless *may_block* excuses it.
+        """
         self.on_started: list[Callable[[Stream], None]] = []
         self.on_ended: list[Callable[[Stream, str], None]] = []
         self.on_report: list[Callable[[Stream, Report], None]] = []
@@ -39,6 +45,8 @@ class Registry:
         self.on_sink_closing: list[Callable[[Stream, Sink, Awaitable[None]], None]] = []
         self._limits = limits
         self._failover = failover
+        self._seconds = seconds
+        self._may_block = may_block
         self._streams: dict[str, Stream] = {}
 
     def __len__(self) -> int:
@@ -80,6 +88,7 @@ class Registry:
             name,
             limits=self._limits,
             failover=self._failover(name),
+            slowness=Slowness(self._seconds, excused=self._may_block),
             on_sink_failed=sink_failed,
             on_sink_closing=sink_closing,
             on_started=self._started,

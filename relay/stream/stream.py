@@ -1,8 +1,8 @@
 """One continuous programme: which feed is live, and who gets its packets.
 
 Imports the media floor and the feeds. The rules it guards: a sink gets its tracks before its first packet, and its
-first frame is a keyframe; a sink that raises is detached, closed and reported, and nobody else notices; the encoder
-waits for nobody.
+first frame is a keyframe; a sink that raises, or blocks again and again, is detached, closed and reported, and nobody
+else notices; the encoder waits for nobody.
 
 Which feed is live is decided in `relay.stream.failover`; whoever it is, its packets come to `publish` in stream time.
 """
@@ -22,6 +22,7 @@ from relay.stream.gop import GopCache, lead_video
 from relay.stream.policy import FailoverOptions
 from relay.stream.reports import Report
 from relay.stream.sinks import HearsReason, Sink
+from relay.stream.slowness import BLOCKED_S, Slowness
 from relay.stream.tracksets import announced_kinds, configuration, only_adds, restamped
 
 MIB = 1024 * 1024
@@ -75,6 +76,7 @@ class Stream:
         *,
         limits: StreamLimits | None = None,
         failover: FailoverOptions | None = None,
+        slowness: Slowness | None = None,
         on_sink_failed: Callable[[Sink, Exception], None] = _ignore,
         on_sink_closing: Callable[[Sink, Awaitable[None]], None] = _ignore,
         on_started: Callable[[Stream], None] = _ignore,
@@ -85,6 +87,7 @@ class Stream:
 
         Args:
             failover: what happens to feeds; without it the stream ends with its last one.
+            slowness: what finds sinks that block; without it nobody does.
             on_sink_failed: called with the sink and what it raised, after it was detached.
             on_sink_closing: called with the sink and what its `close` returned to be awaited.
             on_started: called once, when the tracks are known.
@@ -97,6 +100,8 @@ class Stream:
         self.started = False
         self.closed = False
         self.undecodable_packets_total = 0
+        self._slowness = slowness or Slowness()
+        self._seconds = self._slowness.seconds
         self._on_sink_failed = on_sink_failed
         self._on_sink_closing = on_sink_closing
         self._on_started = on_started
@@ -124,17 +129,23 @@ class Stream:
             self._admit()
         if not self.started:
             self._settle(packet)
+        if self._slowness.suspects:
+            self._write_timed(packet, sinks)
+            return
+        before = self._seconds()
         for sink in sinks:
             try:
                 sink.write(packet)
             except FAULTS as error:  # the sink guard: one of three places that catch everything
                 self._fail(sink, error)
+        if self._seconds() - before >= BLOCKED_S:
+            self._slowness.suspect()
 
     def _publish_other(self, packet: Packet) -> None:
         role = packet.role
         if role is Role.OTHER or role is Role.END:
             self._cache.add(packet)
-            self._write(packet)
+            self._write_timed(packet, self._sinks)
             return
         if role is Role.METADATA and not self.started:
             self._announced = announced_kinds(packet)
@@ -143,14 +154,16 @@ class Stream:
             self._configure(self._table.tracks)
         elif self._table.tracks is not before:
             self.tracks = replace(self._table.tracks, generation=self.tracks.generation)
-            self._write(packet)
+            self._write_timed(packet, self._sinks)
 
-    def _write(self, packet: Packet) -> None:
-        for sink in self._sinks:
+    def _write_timed(self, packet: Packet, sinks: Sequence[Sink]) -> None:
+        """Give *packet* to each sink by the clock: it is of a rare kind, or one of the sinks is suspected."""
+        for sink in sinks:
             try:
-                sink.write(packet)
+                self._slowness.write(sink, packet)
             except FAULTS as error:
                 self._fail(sink, error)
+        self._slowness.relax()
 
     def _learn(self, packet: Packet) -> bool:
         """Meet the first frame of a track, or of a new codec; return whether it can be decoded."""
@@ -237,8 +250,9 @@ class Stream:
         try:
             sink.configure(self.tracks)
             for packet in packets:
-                sink.write(packet)
+                self._slowness.write(sink, packet)  # a GOP of hundreds, each of which may block
         except FAULTS as error:
+            self._slowness.forget(sink)
             self._close(sink)
             self._report_failed(sink, error)
             return False
@@ -254,6 +268,7 @@ class Stream:
 
     def _forget(self, sink: Sink) -> bool:
         known = any(other is sink for other in self.sinks)
+        self._slowness.forget(sink)
         self._sinks = tuple(other for other in self._sinks if other is not sink)
         self._joining = [other for other in self._joining if other is not sink]
         return known
@@ -346,4 +361,4 @@ class Stream:
         self.tracks = replace(tracks, generation=before.generation)
         new = tracks.metadata
         if new is not None and (before.metadata is None or before.metadata.body != new.body):
-            self._write(new)
+            self._write_timed(new, self._sinks)

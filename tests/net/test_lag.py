@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
-from relay.net.lag import LagMonitor
+from relay.net.lag import LagMonitor, make_lag_monitor
+from relay.net.onlooker import Place, Stack
 
 
 class BlockableClock(Clock):
@@ -100,3 +102,59 @@ def test_a_reactor_that_stays_blocked_gets_one_line_in_ten_seconds_with_the_wors
     clock.pump([0.25] * 40)
 
     assert warnings == ["the reactor was blocked for 400 ms", "the reactor was blocked for 2000 ms"]
+
+
+class Bystander:
+    """An onlooker that has seen *stack*."""
+
+    def __init__(self) -> None:
+        self.stack: Stack = ()
+        self.beats = 0
+        self.running = False
+
+    def start(self) -> None:
+        self.running = True
+
+    def stop(self) -> None:
+        self.running = False
+
+    def beat(self) -> None:
+        self.beats += 1
+        self.stack = ()
+
+
+def test_a_warning_says_where_the_reactor_stood_the_longest_time(clock: BlockableClock, warnings: list[str]) -> None:
+    onlooker: Any = Bystander()
+    monitor = LagMonitor(clock, onlooker=onlooker)
+    monitor.startService()
+    assert onlooker.running
+    for function, blocked in (("first", 0.65), ("write", 2.25), ("short", 0.65)):
+        onlooker.stack = (Place(function=function, file="third_party/sink.py", line=12, plugin="guest"),)
+        clock.block(blocked)
+        clock.advance(0)
+
+    clock.pump([0.25] * 40)
+    monitor.stopService()
+
+    assert not onlooker.running
+    assert onlooker.beats == 43
+    assert warnings == [
+        "the reactor was blocked for 400 ms in first (third_party/sink.py:12) of plugin guest",
+        "the reactor was blocked for 2000 ms in write (third_party/sink.py:12) of plugin guest",
+    ]
+
+
+def test_a_reactor_that_is_stuck_shows_its_whole_stack_in_one_line(clock: BlockableClock, warnings: list[str]) -> None:
+    monitor = make_lag_monitor(clock, lambda module: "guest" if module == __name__ else "")
+    onlooker = monitor._onlooker
+    assert onlooker is not None
+    for _ in range(60):
+        clock.block(0.1)
+        onlooker.look()
+
+    (line,) = warnings
+
+    assert line.startswith("the reactor has been blocked for 5.")
+    assert "test_a_reactor_that_is_stuck_shows_its_whole_stack_in_one_line (net/test_lag.py:" in line
+    assert "of plugin guest; innermost first: " in line
+    assert "\n" not in line
