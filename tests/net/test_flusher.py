@@ -275,6 +275,6 @@ def test_a_long_flush_is_no_sign_of_load(clock: Clock) -> None:
         clock.advance(MAX_WAIT_S)
 
     flusher.add(work)
-    clock.advance(0.005 * LOAD_SHARE)
+    clock.advance(0.005 * PAIRING_SHARE)
 
     assert len(work.at) == 1
