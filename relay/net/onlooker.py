@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -82,6 +83,8 @@ class Onlooker:
 
     Time counts only as far as the onlooker saw it pass, two looks' worth at a time. A process that was suspended was
     suspended with this thread in it, so ten minutes of SIGSTOP are a fifth of a second here, and no plugin's fault.
+    A C function that keeps Python's lock holds up this thread as well, but the process computes meanwhile: that counts,
+    and the first look after it still finds the frame that called it.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class Onlooker:
         on_stuck: Callable[[float, Stack], None],
         plugin_of: Callable[[str], str] = nobody,
         frames: Callable[[], Mapping[int, FrameType]] = sys._current_frames,
+        computed: Callable[[], float] = time.process_time,
     ) -> None:
         """Prepare.
 
@@ -102,6 +106,7 @@ class Onlooker:
             stuck_s: one that is later than this is worth a call of *on_stuck*, from this thread, once.
             plugin_of: says which plugin a module belongs to; empty for none.
             frames: returns the innermost frame of each thread.
+            computed: returns the seconds that the process has computed so far.
         """
         self.beats = 0
         self.stack: Stack = ()
@@ -112,9 +117,11 @@ class Onlooker:
         self._on_stuck = on_stuck
         self._plugin_of = plugin_of
         self._frames = frames
+        self._computed = computed
         self._thread = threading.get_ident()
         self._seen_beats = 0
         self._looked_at = 0.0
+        self._computed_at = 0.0
         self._waited_s = 0.0
         self._told = False
         self._ending = threading.Event()
@@ -128,7 +135,7 @@ class Onlooker:
         """Begin to look at the thread that calls this."""
         self._thread = threading.get_ident()  # not before: twistd forks on the way to being a daemon
         self._ending = ending = threading.Event()
-        self._looked_at = self._seconds()
+        self._looked_at, self._computed_at = self._seconds(), self._computed()
         threading.Thread(target=self._run, args=(ending,), name="onlooker", daemon=True).start()
 
     def stop(self) -> None:
@@ -141,18 +148,24 @@ class Onlooker:
 
     def look(self) -> None:
         """Look once; a test calls this itself."""
-        now, beats = self._seconds(), self.beats
-        passed, self._looked_at = now - self._looked_at, now
+        beats, passed = self.beats, self._passed()
         if beats != self._seen_beats:
             self._seen_beats, self._waited_s, self._told = beats, 0.0, False
             return
-        self._waited_s += min(passed, 2 * LOOK_S)
+        self._waited_s += passed
         late = self._waited_s - self._interval_s
         if late > self._late_s and not self.stack:
             self._keep(beats)
         if late > self._stuck_s and not self._told:
             self._told = True
             self._on_stuck(late, self._sample())
+
+    def _passed(self) -> float:
+        """Return the seconds since the last look in which the process ran."""
+        now, computed = self._seconds(), self._computed()
+        passed, self._looked_at = now - self._looked_at, now
+        worked, self._computed_at = computed - self._computed_at, computed
+        return min(passed, max(worked, 2 * LOOK_S))
 
     def _sample(self) -> Stack:
         return stack_of(self._frames().get(self._thread), self._plugin_of)

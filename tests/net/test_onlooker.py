@@ -16,6 +16,7 @@ class Rig:
 
     def __init__(self) -> None:
         self.now = 50.0
+        self.computed = 7.0
         self.stuck: list[tuple[float, Stack]] = []
         self.samples = 0
         self.on_sample = lambda: None
@@ -27,8 +28,9 @@ class Rig:
             on_stuck=lambda late, stack: self.stuck.append((late, stack)),
             plugin_of=lambda module: "guilty" if module == __name__ else "",
             frames=self.frames,
+            computed=lambda: self.computed,
         )
-        self.onlooker._looked_at = self.now
+        self.onlooker._looked_at, self.onlooker._computed_at = self.now, self.computed
 
     def frames(self) -> dict[int, FrameType]:
         self.samples += 1
@@ -84,6 +86,24 @@ def test_a_suspended_process_accuses_nobody_however_long_it_was(rig: Rig) -> Non
         rig.look()
 
     assert (rig.samples, rig.stuck) == (0, [])
+
+
+def test_a_c_function_that_keeps_the_lock_is_found_by_the_first_look_after_it(rig: Rig) -> None:
+    rig.look(2)
+    rig.computed += 0.6
+
+    rig.look(apart=0.7)
+
+    assert rig.samples == 1
+    assert rig.onlooker.stack[0].function == "frames"
+
+
+def test_other_threads_that_compute_make_no_time(rig: Rig) -> None:
+    for _ in range(3):
+        rig.computed += 100.0
+        rig.look()
+
+    assert rig.samples == 0
 
 
 def test_a_reactor_that_comes_to_while_it_is_looked_at_is_not_accused(rig: Rig) -> None:
