@@ -23,7 +23,7 @@ from twisted.logger import Logger
 LOAD_SHARE = 1.25
 """Waiting time as a multiple of the flush time under load: flushing takes at most four ninths of the time."""
 
-PAIRING_SHARE, PAIRING_S = 2.25, 0.012
+PAIRING_SHARE, PAIRING_S = 2.8, 0.012
 """Below that load a flush may wait longer, up to half a frame of AAC: by then every picture has met a sound, which is
 what saves a quarter of the system calls. Waiting longer would join nothing more until the next sound is due."""
 
