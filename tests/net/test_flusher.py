@@ -133,6 +133,23 @@ def test_one_that_registers_twice_settles_once(clock: Clock) -> None:
     assert len(work.at) == 1
 
 
+def test_one_that_registers_again_and_expects_nothing_any_more_is_settled(clock: Clock) -> None:
+    flusher, work, other = Flusher(clock), Work(clock), Work(clock)
+    settled(clock, flusher, takes=0.01)
+    clock.advance(1)
+    flusher.add(work, expecting=True)
+    flusher.add(other, expecting=True)
+    flusher.add(work, expecting=False)
+    flusher.add(work)
+    clock.advance(0)
+    assert other.at == []
+
+    flusher.settle(other)
+    clock.advance(0)
+
+    assert (len(work.at), len(other.at)) == (1, 1)
+
+
 def test_what_expects_nothing_waits_for_those_who_do_and_then_as_long_as_load_says(clock: Clock) -> None:
     flusher, work = Flusher(clock), Work(clock)
     settled(clock, flusher, takes=0.01)
