@@ -35,12 +35,12 @@ PLAYERS = 20
 ON_AIR_S, WARM_UP_S = 3.0, 6
 """The enemies come when all players are there: a crowd keeps newcomers out, which is not what is measured here."""
 
-HALF_OPEN, NEW_PER_S = 1000, 200
+HALF_OPEN = 1000
 ADDED_MS = 100.0
 GROWTH_MIB = 200.0
 
 
-def keep_open(port: int) -> None:
+def keep_open(port: int, new_per_s: float) -> None:
     """Keep a thousand connections that never finish their handshake, from addresses of their own; never returns."""
     poll, ends, count = select.poll(), dict[int, socket.socket](), 0
     while True:
@@ -56,15 +56,16 @@ def keep_open(port: int) -> None:
         for number, _ in poll.poll(1000):
             poll.unregister(number)
             ends.pop(number).close()
-            time.sleep(1 / NEW_PER_S)
+            time.sleep(1 / new_per_s)
 
 
 @contextlib.contextmanager
-def enemies(running: Relay, evil: int, seconds: int) -> Iterator[None]:
+def enemies(running: Relay, evil: int, seconds: int, new_per_s: float) -> Iterator[None]:
     """Begin to attack once the stream is on air."""
     ports = (running.port, running.tls_port, running.http_port, evil, seconds + WARM_UP_S, time.time_ns() % 10**6)
     attack = ["nice", "-n19", sys.executable, "-m", "tests.fuzz.siege", "127.0.0.1", *map(str, ports)]
     crowd = ["nice", "-n19", sys.executable, __file__, "--half-open", str(running.port)]
+    crowd += ["--new-per-s", str(new_per_s)]
     started: list[subprocess.Popen[bytes]] = []
 
     def begin() -> None:
@@ -86,11 +87,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=15, help="each measurement")
+    parser.add_argument("--new-per-s", type=float, default=200.0, help="half-open connections that come anew")
     parser.add_argument("--half-open", type=int, metavar="PORT", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     raise_file_limit()
     if asked.half_open:
-        keep_open(asked.half_open)
+        keep_open(asked.half_open, asked.new_per_s)
     bench.compile_load()
     cores = sorted(os.sched_getaffinity(0))
     where = Cores(server=cores[0], load=cores[-1])
@@ -108,16 +110,16 @@ def main() -> int:
             server = Running(pid=pid, port=running.port, publish_name=HEALTHY_KEY, play_name=HEALTHY)
             idle = server.rss_kib() / 1024
             for _ in range(asked.rounds):
-                kept &= _round(table, running, server, evil, asked.seconds)
+                kept &= _round(table, running, server, evil, asked.seconds, asked.new_per_s)
             rise = running.memory_peak() / 1024 / 1024 - idle
     print(f"memory: {rise:.0f} MiB more at most (allowed {GROWTH_MIB:.0f})")
     return 0 if kept and rise <= GROWTH_MIB else 1
 
 
-def _round(table: bench.Bench, running: Relay, server: Running, evil: int, seconds: int) -> bool:
+def _round(table: bench.Bench, running: Relay, server: Running, evil: int, seconds: int, new_per_s: float) -> bool:
     setup = Setup()
     calm = table.measure(bench.RELAY, setup, server, players=PLAYERS)
-    with enemies(running, evil, seconds):
+    with enemies(running, evil, seconds, new_per_s):
         siege = table.measure(bench.RELAY, setup, server, players=PLAYERS)
     added = siege["p99_ms"] - calm["p99_ms"]
     for word, found in (("peace", calm), ("siege", siege)):
