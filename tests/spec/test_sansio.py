@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -14,6 +13,7 @@ from relay.rtmp.errors import RemoteProtocolError
 from relay.rtmp.events import ConnectRequested, Event, Message, PlayRequested, PublishRequested
 from relay.rtmp.names import is_public_name
 from relay.rtmp.server import ServerConnection
+from tests.helpers.memory import peak, traced
 from tests.spec import dialogue, wire
 from tests.spec.cases import names
 from tests.spec.catalogue import CASES, ELSEWHERE, SCENARIOS
@@ -140,14 +140,11 @@ def test_bad_input_ends_as_the_catalogue_says(case: Case) -> None:
 )
 def test_bad_input_holds_no_more_memory_than_the_catalogue_says(case: Case) -> None:
     pieces = case.pieces()
-    tracemalloc.start()
-    try:
+    with traced():
         play_out(case.but(send=pieces), 0)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+        most = peak()
 
-    assert peak < case.memory
+    assert most < case.memory
 
 
 class CuriousLink(CoreLink):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import tracemalloc
+import inspect
 from dataclasses import dataclass, field
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.stream.ring import Cursor, Ring
+from tests.helpers.memory import held_by, peak, traced
 
 
 def read(ring: Ring, cursor: Cursor, nbytes: int | None = None) -> bytes:
@@ -105,24 +106,18 @@ def test_reading_a_large_ring_allocates_no_media() -> None:
     for index in range(10):
         ring.append(bytes(1_000_000), time_ms=index * 40, key_offset=100 if index == 0 else -1)
     cursor = ring.start()
-    tracemalloc.start()
-    try:
-        before = tracemalloc.get_traced_memory()[0]
+    with traced():
         while pieces := ring.pieces(cursor):
             ring.advance(cursor, min(700_000, sum(map(len, pieces))))
-        peak = tracemalloc.get_traced_memory()[1] - before
-    finally:
-        tracemalloc.stop()
+        most = peak()
 
-    assert peak < 100_000
+    assert most < 100_000
 
 
 def test_five_hundred_stuck_players_share_what_they_hold() -> None:
     ring = Ring(max_bytes=1_000_000)
     cursors = []
-    tracemalloc.start()
-    try:
-        before = tracemalloc.get_traced_memory()[0]
+    with traced():
         for index in range(500):
             ring.append(bytes(100_000), time_ms=index * 40, key_offset=0)
             if index < 5:
@@ -130,12 +125,10 @@ def test_five_hundred_stuck_players_share_what_they_hold() -> None:
                 for cursor in cursors[-100:]:
                     ring.pieces(cursor)
                     ring.advance(cursor, 50_000)
-        held_bytes = tracemalloc.get_traced_memory()[0] - before
-    finally:
-        tracemalloc.stop()
+        held_bytes = held_by(__file__, inspect.getfile(Ring))
 
     assert len(cursors) == 500
-    assert held_bytes < 1_000_000 + 5 * 100_000 + 500 * 300
+    assert 1_000_000 < held_bytes < 1_000_000 + 5 * 100_000 + 500 * 300
 
 
 def test_pieces_respect_the_byte_and_piece_limits_but_give_at_least_one() -> None:
