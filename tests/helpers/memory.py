@@ -14,7 +14,6 @@ def traced() -> Iterator[None]:
 
     A collection in the middle would run finalizers of earlier tests, whose warnings alone take half a megabyte.
     """
-    gc.collect()
     gc.disable()
     tracemalloc.start()
     try:
