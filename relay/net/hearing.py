@@ -34,9 +34,13 @@ MOST_AT_END = 2000
 
 
 class Hearing:
-    """Listens to one connection's peer."""
+    """Listens to one connection's peer.
 
-    __slots__ = ("_clock", "_connection", "_now", "_quick", "_slice", "_trusted", "_turn_s", "_unread", "_waiting")
+    Attributes:
+        trusted: whether the peer may publish.
+    """
+
+    __slots__ = ("_clock", "_connection", "_now", "_quick", "_slice", "_turn_s", "_unread", "_waiting", "trusted")
 
     def __init__(self, connection: IngestProtocol, clock: Any, turn_s: float) -> None:
         self._connection = connection
@@ -45,7 +49,7 @@ class Hearing:
         self._turn_s = turn_s
         self._slice = SLICE
         self._quick = 0
-        self._trusted = False
+        self.trusted = False
         self._waiting: Iterator[Event] | None = None
         """What is still to be acted on; empty while nothing is but a rest; None when we listen."""
         self._unread: list[bytes] = []
@@ -61,14 +65,14 @@ class Hearing:
 
     def trust(self) -> None:
         """The peer may publish: what it sends is read as it comes."""
-        self._trusted = True
+        self.trusted = True
         self._slice = WHOLE
 
     def end(self) -> None:
         """The peer has left: what it said before that counts, as far as an honest encoder can have said it."""
         waiting, self._waiting = self._waiting, None
         connection = self._connection
-        if waiting is None or connection.closed or not self._trusted:
+        if waiting is None or connection.closed or not self.trusted:
             return
         connection.take(islice(waiting, MOST_AT_END), self._now())
         if self._unread and not connection.closed:
@@ -105,7 +109,7 @@ class Hearing:
             if not self._connection.closed:
                 self._read(data[start : start + SLICE])
         self._quick += len(data)
-        if self._trusted and self._quick >= QUICK_BYTES:
+        if self.trusted and self._quick >= QUICK_BYTES:
             self._slice = WHOLE
 
     def _take_a_turn(self, began: float) -> None:

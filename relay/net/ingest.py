@@ -95,7 +95,7 @@ class IngestProtocol(Protocol):
         if self.closed:
             return
         self._bytes_in += len(data)
-        self._moderation.reads += 1
+        self._moderation.reads += self.hearing.trusted  # five hundred players acknowledge at once: no load
         self._hear(data)
 
     def take(self, events: Iterable[Event], now: float) -> None:

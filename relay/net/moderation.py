@@ -41,7 +41,7 @@ class Moderation:
         self.pause_s = MAX_PAUSE_S
         """Time between two looks while it is active."""
         self.reads = 0
-        """Reads since the last tick; whoever reads adds one."""
+        """Reads of encoders since the last tick; whoever reads adds one."""
 
     @property
     def active(self) -> bool:

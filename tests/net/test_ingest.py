@@ -11,13 +11,14 @@ from relay.net.hearing import BATCH, QUICK_BYTES, SLICE, WHOLE
 from relay.net.ingest import LINGER_S
 from relay.rtmp.events import ConnectRejected, PublishAccepted
 from relay.stream.feeds import FeedState
-from tests.helpers.peers import Caller, call, encoder
+from tests.helpers.peers import Caller, call, encoder, viewer
 from tests.helpers.reactor import reactor, turns, until
 from tests.helpers.relays import OnAir, RelayTestCase, on_air
 from tests.helpers.streams import End
 from tests.stream import media
 
 C0C1 = b"\x03" + bytes(1536)
+ACKNOWLEDGEMENT = bytes.fromhex("02 000000 000004 03 00000000 00100000")
 METADATA = media.data(0, role=media.Role.METADATA, body=b"\x02\x00\x0aonMetaData\x08\x00\x00\x00\x00\x00\x00\x09")
 
 
@@ -104,6 +105,21 @@ class WorkTests(IngestTestCase):
         for _ in range(QUICK_BYTES // 10_000 + 1):
             connection.dataReceived(bytes(10_000))
         assert hearing._slice == WHOLE
+
+    async def test_only_what_encoders_send_is_a_reason_to_gather_reads(self) -> None:
+        self.open()
+        show = await on_air(self.port, frames=3)
+        await until(lambda: "show" in self.door.registry and self.stream.started, "a live stream")
+        player = await viewer(self.port)
+        moderation = self.door.moderation
+
+        moderation.reads = 0
+        for _ in range(500):  # a crowd that joined together acknowledges together
+            self.made[1].dataReceived(ACKNOWLEDGEMENT)
+        assert moderation.reads == 0
+        assert player.closed is None
+        show.run(1)
+        await until(lambda: moderation.reads > 0, "a read of the encoder")
 
     async def many(self, count: int) -> tuple[Any, list[int]]:
         """An encoder that says *count* tiny messages at once, each of which takes half a millisecond to act on."""
