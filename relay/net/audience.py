@@ -57,7 +57,7 @@ class Audience:
             self._key_offset = self._size
         self._time = packet.dts
         self._cadence.note(packet, now := self._flusher.now())
-        more = self._cadence.expects(now, self._flusher.deadline(now))
+        more = self._cadence.expects(now, self._flusher.deadline(now), self._flusher.tolerance_s)
         if self._parts and not more:
             self._flusher.settle(self.flush)
         self._append(media_frame(packet.kind, packet.dts & 0xFFFFFFFF, packet.body), expecting=more)

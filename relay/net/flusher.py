@@ -35,6 +35,9 @@ of a stream of 1.5 Mbit/s and more, and every picture from 8 Mbit/s on."""
 NOTICEABLE_S = 0.001
 """A flush time below this costs nothing worth a delay, and what is read so soon after a flush came during it."""
 
+PUNCTUAL_S = 0.003
+"""A packet that is read so far from its time still came at its time."""
+
 MAX_WAIT_S = 0.08
 """Load never delays a flush longer than this, so p99 latency stays bounded at the edge of capacity."""
 
@@ -67,6 +70,11 @@ class Flusher:
     def now(self) -> float:
         """The time of the clock that `due_at` counts in."""
         return self._clock.seconds()
+
+    @property
+    def tolerance_s(self) -> float:
+        """How far from its time a packet may be read though it came at its time: a flush holds up the reading."""
+        return max(PUNCTUAL_S, self._flush_s)
 
     def deadline(self, now: float) -> float:
         """Return when what is added at *now* leaves at the latest."""

@@ -93,7 +93,7 @@ class Lanes:
     def write(self, packet: Packet) -> None:
         """Write *packet* to every lane that has members."""
         self._cadence.note(packet, now := self.flusher.now())
-        more = self._cadence.expects(now, self.flusher.deadline(now))
+        more = self._cadence.expects(now, self.flusher.deadline(now), self.flusher.tolerance_s)
         for lane in self._lanes.values():
             if lane:
                 lane.write(packet, expecting=more)

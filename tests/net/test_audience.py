@@ -464,7 +464,6 @@ def test_a_picture_of_many_bytes_does_not_wait_for_more(size: int, goes_at_once:
 def test_under_load_a_picture_leaves_with_the_sound_that_is_due_soon() -> None:
     clock = Clock()
     flusher, audience = busy_audience(clock)
-    clock.advance(0.012)
     audience.write(sound(2, 40))
     clock.advance(0.02 - 0.006)
     before = flusher.flushes
@@ -474,6 +473,23 @@ def test_under_load_a_picture_leaves_with_the_sound_that_is_due_soon() -> None:
     assert flusher.flushes == before
     clock.advance(0.001)
     audience.write(sound(3, 60))
+    clock.advance(0)
+
+    assert flusher.flushes == before + 1
+
+
+def test_under_load_a_sound_does_not_wait_for_a_picture_that_keeps_no_time() -> None:
+    clock = Clock()
+    flusher, audience = busy_audience(clock)
+    for serial, gap_ms in enumerate((20, 40, 20)):  # each let go by the next sound, as interleaving does it
+        clock.advance(gap_ms / 1000)
+        audience.write(sound(10 + serial, round(clock.seconds() * 1000)))
+        audience.write(picture(serial, serial * 100 // 3))
+    flusher.flush_now()
+    clock.advance(0.025)
+    before = flusher.flushes
+
+    audience.write(sound(20, round(clock.seconds() * 1000)))  # the next picture should be here in 8 ms
     clock.advance(0)
 
     assert flusher.flushes == before + 1
