@@ -49,6 +49,15 @@ DISTURBED_PERCENT = 8.0
 """Waiting for a core above this share of the window means that somebody else uses the machine. A server that gets to
 run late finds more to do at once, and looks cheaper than it is."""
 
+PACES = {
+    "OBS": {"mux": "video", "writes": "chunk"},
+    "FFmpeg": {"mux": "video", "writes": "header"},
+    "FFmpeg -tune zerolatency": {"mux": "audio", "writes": "header"},
+}
+"""How encoders send, as `strace` and the times of arrival show it: messages in order of time, so that sound and picture
+leave together, 30 or 43 times a second, each message in more than one write. Everything else here is measured with each
+track on a clock of its own and a write for each message, which gives a server the most to wake up for."""
+
 Run = dict[str, Any]
 """What the load program printed, with derived figures added by `measure`."""
 
@@ -229,6 +238,26 @@ def ingest(bench: Bench) -> Iterator[report.Section]:
         yield section
 
 
+def encoders(bench: Bench) -> Iterator[report.Section]:
+    """Fan-out and ingest again, with messages that come as encoders send them."""
+    players, publishers = bench.plan.fanout[0], bench.plan.publishers
+    for name, pace in PACES.items():
+        title = f"fan-out to {players} players, sent as {name} does"
+        found = bench.take_turns(title, Setup(), bench.contenders(NGINX, RELAY), players=players, **pace)
+        section = report.Section(title, "one publisher, all players on its stream", report.FANOUT)
+        section.add_runs(found, "s_per_gb")
+        section.gate_ratio(found, RELAY, NGINX, "s_per_gb", "CPU per delivered GB", 0.8)
+        section.gate_ratio(found, RELAY, NGINX, "p99_ms", "p99 latency", 1.0)
+        yield section
+    for name, pace in list(PACES.items())[:2]:
+        title = f"ingest of {publishers} streams, sent as {name} does"
+        found = bench.take_turns(title, Setup(streams=publishers), bench.contenders(NGINX, RELAY), **pace)
+        section = report.Section(title, "no players, no destinations; 4096-byte chunks", report.INGEST)
+        section.add_runs(found, "us_per_message_in")
+        section.gate_ratio(found, RELAY, NGINX, "us_per_message_in", "CPU per message in", 2.2)
+        yield section
+
+
 def push(bench: Bench) -> Iterator[report.Section]:
     """One publisher to many RTMP destinations."""
     number = bench.plan.destinations
@@ -325,6 +354,7 @@ def search_capacity(bench: Bench, title: str, one: Contender) -> Run | None:
 
 SCENARIOS: dict[str, Callable[[Bench], Iterator[report.Section]]] = {
     "fanout": fanout,
+    "encoders": encoders,
     "capacity": capacity,
     "ingest": ingest,
     "push": push,

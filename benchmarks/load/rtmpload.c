@@ -42,9 +42,10 @@ static struct {
     int warmup_ms, window_ms, setup_ms, poll_us, pid;
     uint32_t ts_base;
     double mbit;
-    const char *app, *publish_name, *play_name, *fault;
+    const char *app, *publish_name, *play_name, *fault, *mux, *writes;
 } opt = {.publishers = 1, .chunk = 4096, .audio_kbit = 128, .pace = 15, .warmup_ms = 2000, .window_ms = 5000,
-         .setup_ms = 30000, .mbit = 2.5, .app = "live", .publish_name = "bench", .play_name = "bench", .fault = ""};
+         .setup_ms = 30000, .mbit = 2.5, .app = "live", .publish_name = "bench", .play_name = "bench", .fault = "",
+         .mux = "none", .writes = "message"};
 
 /* ---- the mark in each payload ---- */
 struct mark {
@@ -172,6 +173,23 @@ static void flush(struct conn *c)
         c->want_write = n > 0;
         watch(c, EPOLL_CTL_MOD);
     }
+}
+
+/* Writes the one message that is in `out` in the pieces in which an encoder writes it, each of them a packet and a
+ * wake-up as a rule: OBS (librtmp) one for each chunk, FFmpeg the header of the first chunk and then the rest. */
+static void flush_message(struct conn *c)
+{
+    struct bytes *out = &c->out;
+    size_t head = out->len > out->off && out->p[out->off] >= 0x40 ? 8 : 12;
+    size_t piece = opt.writes[0] == 'c' ? head + (size_t)opt.chunk : opt.writes[0] == 'h' ? head : SIZE_MAX;
+    for (bool whole = true; whole && out->len - out->off > piece; piece = (size_t)opt.chunk + 1) {
+        whole = send(c->fd, out->p + out->off, piece, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)piece;
+        if (whole)
+            bytes_consume(out, piece);
+        if (opt.writes[0] == 'h')
+            break;
+    }
+    flush(c);
 }
 
 static void command(struct conn *c, uint32_t csid, uint32_t msid, struct bytes *body)
@@ -328,6 +346,17 @@ static void send_frame(struct source *s, int track)
     s->sent_bytes += count.on ? len : 0;
 }
 
+/* When the next message leaves. OBS and FFmpeg keep their output in order of time: a packet leaves when the other track
+ * has a later one. So the track that comes later sets the pace, and with it leaves all of the other that is older. */
+static int64_t next_due(const struct source *s)
+{
+    if (opt.mux[0] == 'v')
+        return s->video_due;
+    if (opt.mux[0] == 'a')
+        return s->audio_due;
+    return s->video_due < s->audio_due ? s->video_due : s->audio_due;
+}
+
 /* Sends what is due for every publisher; returns when the next message is. */
 static int64_t publish_due(void)
 {
@@ -336,7 +365,7 @@ static int64_t publish_due(void)
         struct source *s = &sources[i];
         if (!s->conn || s->conn->state != GRANTED)
             continue;
-        int64_t due = s->video_due < s->audio_due ? s->video_due : s->audio_due;
+        int64_t due = next_due(s);
         if (due <= now_ns) {
             if (!s->started) {
                 s->started = true;
@@ -345,16 +374,16 @@ static int64_t publish_due(void)
             }
             if (count.on && now_ns - due > count.late_max)
                 count.late_max = now_ns - due;
-            for (; due <= now_ns; due = s->video_due < s->audio_due ? s->video_due : s->audio_due) {
+            for (; due <= now_ns; due = next_due(s)) {
                 int track = s->audio_due < s->video_due;
                 send_frame(s, track);
+                flush_message(s->conn);
                 /* from the count, so that no rounding adds up; --fault moves only what is in the message */
                 if (track)
                     s->audio_due = s->start + (int64_t)s->sequence[1] * 1024 * SECOND / 44100;
                 else
                     s->video_due = s->start + (int64_t)s->sequence[0] * SECOND / FPS;
             }
-            flush(s->conn);
         }
         if (due < next)
             next = due;
@@ -853,6 +882,10 @@ static const struct option_row rows[] = {
     {"audio-kbit", "audio bit rate [128]", &opt.audio_kbit, NULL},
     {"chunk", "chunk size we send with [4096]", &opt.chunk, NULL},
     {"ts-base", "first timestamp in ms; 16777000 crosses into extended ones [0]", &ts_base_option, NULL},
+    {"mux", "the track whose packets let the other one's go: video, audio; none: each has its own clock [none]", NULL,
+     &opt.mux},
+    {"writes", "one for each message; for each chunk (OBS); for its header and for the rest (FFmpeg) [message]", NULL,
+     &opt.writes},
     {"fault", "spoil messages of publisher 0: skip, repeat, reorder, length, backwards", NULL, &opt.fault},
     {"players", "players [0]", &opt.players, NULL},
     {"play-name", "name to play; %d is the index modulo publishers [bench]", NULL, &opt.play_name},
@@ -878,6 +911,11 @@ static void usage(void)
     exit(2);
 }
 
+static bool is_one_of(const char *text, const char *a, const char *b, const char *c)
+{
+    return !strcmp(text, a) || !strcmp(text, b) || !strcmp(text, c);
+}
+
 static void parse_options(int argc, char **argv)
 {
     struct option longs[ROWS + 2] = {0};
@@ -896,6 +934,8 @@ static void parse_options(int argc, char **argv)
     }
     opt.ts_base = (uint32_t)ts_base_option;
     if (!opt.port || opt.chunk < 1 || opt.publishers < 0 || opt.players < 0 || opt.pace < 1 || optind != argc)
+        usage();
+    if (!is_one_of(opt.mux, "video", "audio", "none") || !is_one_of(opt.writes, "message", "chunk", "header"))
         usage();
 }
 

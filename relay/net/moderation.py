@@ -26,8 +26,9 @@ GATHERED = 16
 START_PER_S = 1_000.0
 """Reads a second above which resting pays: four for each look. Twelve encoders, or five at 60 fps with big frames."""
 
-STOP_PER_S = 600.0
-"""Reads a second below which it stops; lower than the start, so that it does not flap."""
+STOP_PER_S = 250.0
+"""Reads a second below which it stops. A quarter of the start, because resting lowers the number by itself: OBS writes
+each chunk of a message by itself, and what was three or four reads is one when it is gathered."""
 
 
 class Moderation:

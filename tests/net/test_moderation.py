@@ -96,6 +96,17 @@ def test_it_ends_only_well_below_where_it_begins(reads: float, active: bool) -> 
     moderation.stop()
 
 
+def test_gathering_does_not_end_itself() -> None:
+    encoders, pictures_per_s = 20, 30
+    moderation, _, _ = moderated(encoders * pictures_per_s * 4)  # three chunks of a picture and the sound before it
+
+    for _ in range(4):
+        moderation.reads = encoders * pictures_per_s  # gathered they are one read
+        moderation.tick(1.0)
+        assert moderation.active
+    moderation.stop()
+
+
 def test_a_quiet_relay_is_left_alone() -> None:
     _, clock, rests = moderated(0)
 
