@@ -26,7 +26,8 @@ LOAD_SHARE = 1.25
 PAIRING_SHARE, PAIRING_S = 2.8, 0.012
 """Below that load a flush may wait longer, up to half a frame of AAC: by then every picture has met a sound, which is
 what saves a third of the system calls. Waiting longer would join nothing more until the next sound is due.
-The 99th percentile of latency at 500 players is above nginx-rtmp's for it: benchmarks/RESULTS.md."""
+It matters only for a stream whose tracks have a clock each: there the 99th percentile of latency at 500 players is
+above nginx-rtmp's for it. OBS and FFmpeg let sound and picture go together: nothing waits (benchmarks/RESULTS.md)."""
 
 BIG = 32 * 1024
 """Bytes that are sent without waiting for more: the kernel copies them in the time of some system calls. The keyframes
