@@ -97,7 +97,7 @@ def test_it_ends_only_well_below_where_it_begins(reads: float, active: bool) -> 
 
 
 def test_gathering_does_not_end_itself() -> None:
-    encoders, pictures_per_s = 20, 30
+    encoders, pictures_per_s = 12, 30
     moderation, _, _ = moderated(encoders * pictures_per_s * 4)  # three chunks of a picture and the sound before it
 
     for _ in range(4):
