@@ -54,9 +54,9 @@ PACES = {
     "FFmpeg": {"mux": "video", "writes": "header"},
     "FFmpeg -tune zerolatency": {"mux": "audio", "writes": "header"},
 }
-"""How encoders send, as `strace` and the times of arrival show it: messages in order of time, so that sound and picture
-leave together, 30 or 43 times a second, each message in more than one write. Everything else here is measured with each
-track on a clock of its own and a write for each message, which gives a server the most to wake up for."""
+"""How encoders send, by `strace` and times of arrival (FFmpeg) and by its source (OBS): in order of time, so that both
+tracks leave together, 30 or 43 times a second, each message in more than one write. Everything else here is measured
+with each track on a clock of its own and a write for each message, which gives a server the most to wake up for."""
 
 Run = dict[str, Any]
 """What the load program printed, with derived figures added by `measure`."""

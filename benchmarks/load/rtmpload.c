@@ -183,9 +183,10 @@ static void flush_message(struct conn *c)
     size_t head = out->len > out->off && out->p[out->off] >= 0x40 ? 8 : 12;
     size_t piece = opt.writes[0] == 'c' ? head + (size_t)opt.chunk : opt.writes[0] == 'h' ? head : SIZE_MAX;
     for (bool whole = true; whole && out->len - out->off > piece; piece = (size_t)opt.chunk + 1) {
-        whole = send(c->fd, out->p + out->off, piece, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)piece;
-        if (whole)
-            bytes_consume(out, piece);
+        ssize_t sent = send(c->fd, out->p + out->off, piece, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (sent > 0)
+            bytes_consume(out, (size_t)sent);
+        whole = sent == (ssize_t)piece;
         if (opt.writes[0] == 'h')
             break;
     }
@@ -884,7 +885,7 @@ static const struct option_row rows[] = {
     {"ts-base", "first timestamp in ms; 16777000 crosses into extended ones [0]", &ts_base_option, NULL},
     {"mux", "the track whose packets let the other one's go: video, audio; none: each has its own clock [none]", NULL,
      &opt.mux},
-    {"writes", "one for each message; for each chunk (OBS); for its header and for the rest (FFmpeg) [message]", NULL,
+    {"writes", "a write for each: message, chunk (as OBS), header (as FFmpeg: it, then the rest) [message]", NULL,
      &opt.writes},
     {"fault", "spoil messages of publisher 0: skip, repeat, reorder, length, backwards", NULL, &opt.fault},
     {"players", "players [0]", &opt.players, NULL},

@@ -14,14 +14,14 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-MIN_PAUSE_S, MAX_PAUSE_S = 0.001, 0.005
-"""Bounds of the time between two looks. The longer one is a sixth of a frame at 30 fps, which no player can tell."""
+MIN_PAUSE_S, MAX_PAUSE_S = 0.001, 0.004
+"""Bounds of the time between two looks. The longer one is an eighth of a frame at 30 fps, which no player can tell."""
 
 TURN_S = 0.00005
 """The next rest comes after the turn that takes what has arrived: any time that a turn surely lasts will do."""
 
-GATHERED = 32
-"""Reads that one look should find; more save little. With 100 encoders half as many cost a fifth more CPU."""
+GATHERED = 16
+"""Reads that one look should find; more save little."""
 
 START_PER_S = 1_000.0
 """Reads a second above which resting pays: four for each look. Twelve encoders, or five at 60 fps with big frames."""

@@ -7,7 +7,7 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
-from relay.net.flusher import LOAD_SHARE, MAX_WAIT_S, NOTICEABLE_S, PAIRING_S, PAIRING_SHARE, Flusher
+from relay.net.flusher import LOAD_SHARE, MAX_WAIT_S, NOTICEABLE_S, PAIRING_S, PAIRING_SHARE, PUNCTUAL_S, Flusher
 
 
 class Work:
@@ -131,6 +131,15 @@ def test_one_that_registers_twice_settles_once(clock: Clock) -> None:
     clock.advance(0)
 
     assert len(work.at) == 1
+
+
+def test_a_packet_may_be_read_as_late_as_a_flush_takes(clock: Clock) -> None:
+    flusher = Flusher(clock)
+    assert flusher.tolerance_s == PUNCTUAL_S
+
+    settled(clock, flusher, takes=0.01)
+
+    assert flusher.tolerance_s == pytest.approx(0.01, rel=0.05)
 
 
 def test_one_that_registers_again_and_expects_nothing_any_more_is_settled(clock: Clock) -> None:
