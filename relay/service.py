@@ -42,6 +42,7 @@ from relay.net.lag import make_lag_monitor
 from relay.net.listen import Listener, ListenError, open_all, open_port
 from relay.net.metronome import Metronome
 from relay.net.moderation import Moderation
+from relay.net.pollset import PollSet
 from relay.net.pushgroup import PushGroup
 from relay.net.reporting import event_of, log_report
 from relay.net.slates import SlateMaker
@@ -85,7 +86,7 @@ class RelayService(MultiService):
         self.watch.add(self.metronome)
         self._slates = SlateMaker(reactor, self.registry, in_thread=self._in_thread, report=self._reported)
         self.watch.add(self._slates)
-        self._moderation = Moderation(reactor)
+        self._moderation = Moderation(reactor, PollSet(reactor))
         self.watch.add(self._moderation)
         self._flushers = {config.play.merge_ms: Flusher(reactor, config.play.merge_ms)}
         self._tools = self._build_tools(limits)

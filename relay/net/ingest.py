@@ -21,7 +21,7 @@ from relay.net.door import Door
 from relay.net.hearing import Hearing
 from relay.net.playback import Playback
 from relay.net.publisher import Publisher
-from relay.net.sockets import tune
+from relay.net.sockets import tcp_of, tune
 from relay.net.tls import classify_tls_failure
 from relay.rtmp.events import (
     ConnectRequested,
@@ -133,6 +133,13 @@ class IngestProtocol(Protocol):
         self.door.watch.discard(self)
         self.door.connections.discard(self)
         self.door.admission.release(self.ticket)
+
+    def trust(self) -> None:
+        """The peer may publish: its bytes are read as they come, and under load together with those of others."""
+        self.hearing.trust()
+        tcp = tcp_of(self.transport)
+        if tcp is not None:
+            self._moderation.encoders.adopt(tcp)
 
     # Deadlines.
 

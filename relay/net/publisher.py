@@ -203,7 +203,7 @@ class Publisher:
             stream=stream.name,
             encoder=connection.flash_ver,
         )
-        connection.hearing.trust()
+        connection.trust()
         early = connection.rtmp.accept_publish(self._stream_id)
         connection.flush()
         connection.take(early, door.clock.seconds())

@@ -9,7 +9,7 @@ import struct
 import sys
 import termios
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 SEND_BUFFER = 512 * 1024
 """Bytes the kernel may hold for one slow peer (it doubles the value). Left alone it takes 2.8 to 4.2 MiB, which is
@@ -64,14 +64,18 @@ def tcp_figures(transport: Any) -> TcpFigures | None:
     return TcpFigures(rtt_us / 1000, retransmits, unacked, acked)
 
 
+def tcp_of(transport: Any) -> Any:
+    """Return the TCP transport under *transport*, which may be it itself, or None for test transports."""
+    inner = getattr(transport, "transport", None)
+    while inner is not None:  # TLS wraps it, and looks as if it had all that the one inside has
+        transport, inner = inner, getattr(inner, "transport", None)
+    return transport if isinstance(getattr(transport, "socket", None), socket.socket) else None
+
+
 def socket_of(transport: Any) -> socket.socket | None:
     """Return the TCP socket under *transport*, or None for test transports."""
-    for _ in range(3):  # a TLS protocol wraps the TCP transport once
-        handle = getattr(transport, "socket", None)
-        if isinstance(handle, socket.socket):
-            return handle
-        transport = getattr(transport, "transport", None)
-    return None
+    tcp = tcp_of(transport)
+    return None if tcp is None else cast(socket.socket, tcp.socket)
 
 
 def tune(transport: Any, *, destination: bool = False) -> None:

@@ -17,8 +17,10 @@ from relay.net.audiences import Audiences
 from relay.net.door import Door
 from relay.net.flusher import Flusher
 from relay.net.moderation import Moderation
+from relay.net.pollset import PollSet
 from relay.net.watch import Watch
 from relay.stream.registry import Registry
+from tests.helpers.reactor import reactor
 
 
 class Answers:
@@ -79,7 +81,7 @@ def make_door(
         audiences=Audiences(registry, Flusher(flush_clock or clock, merge_ms)),
         admission=Admission(bounds),
         watch=watch,
-        moderation=Moderation(clock),
+        moderation=Moderation(clock, PollSet(reactor)),
         spawn=Spawned(),
     )
 

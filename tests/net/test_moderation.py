@@ -4,96 +4,91 @@ import pytest
 
 from twisted.internet.task import Clock
 
-from relay.net.moderation import GATHERED, MAX_PAUSE_S, MIN_PAUSE_S, START_PER_S, STOP_PER_S, TURN_S, Moderation
+from relay.net.moderation import (
+    GATHERED,
+    MAX_PAUSE_S,
+    MIN_PAUSE_S,
+    PAUSE_S_PER_READ,
+    START_PER_S,
+    STOP_PER_S,
+    Moderation,
+)
 
 
-class Rests:
-    """Stands in for time.sleep: notes how long; the clock moves on by it, as it does when a process sleeps."""
+class Encoders:
+    """Stands in for the set of sockets: notes when it was looked at."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.seconds: list[float] = []
+        self.gathering = False
+        self.looks: list[float] = []
 
-    def __call__(self, seconds: float) -> None:
-        self.seconds.append(seconds)
-        self.clock.rightNow += seconds
+    def start(self) -> None:
+        assert not self.gathering
+        self.gathering = True
+
+    def stop(self) -> None:
+        assert self.gathering
+        self.gathering = False
+
+    def look(self) -> None:
+        assert self.gathering
+        self.looks.append(self.clock.seconds())
 
 
-def moderated(reads_per_s: float) -> tuple[Moderation, Clock, Rests]:
+def moderated(reads_per_s: float) -> tuple[Moderation, Clock, Encoders]:
     clock = Clock()
-    clock.advance(1000)
-    rests = Rests(clock)
-    moderation = Moderation(clock, rests)
+    encoders = Encoders(clock)
+    moderation = Moderation(clock, encoders)  # type: ignore[arg-type]
     moderation.reads = round(reads_per_s)
     moderation.tick(1.0)
-    return moderation, clock, rests
+    return moderation, clock, encoders
 
 
 @pytest.mark.parametrize(("reads", "active"), [(START_PER_S - 1, False), (START_PER_S, True), (START_PER_S + 1, True)])
-def test_it_begins_at_the_rate_where_resting_pays(reads: float, active: bool) -> None:
-    moderation, _, _ = moderated(reads)
+def test_it_begins_at_the_rate_where_gathering_pays(reads: float, active: bool) -> None:
+    moderation, _, encoders = moderated(reads)
 
     assert moderation.active is active
-    moderation.stop()
+    assert encoders.gathering is active
 
 
-def test_a_short_turn_is_followed_by_a_rest() -> None:
-    moderation, clock, rests = moderated(START_PER_S)
+def test_it_looks_at_once_and_then_in_paces() -> None:
+    moderation, clock, encoders = moderated(START_PER_S)
 
-    for _ in range(5):
-        clock.advance(TURN_S)
+    clock.pump([MIN_PAUSE_S] * 5)
 
-    assert rests.seconds == pytest.approx([MAX_PAUSE_S - TURN_S] * 5)
-    moderation.stop()
-
-
-def test_the_work_of_a_turn_shortens_the_rest() -> None:
-    moderation, clock, rests = moderated(START_PER_S)
-
-    clock.advance(MAX_PAUSE_S / 4)
-
-    assert rests.seconds == pytest.approx([MAX_PAUSE_S * 3 / 4])
-    moderation.stop()
-
-
-@pytest.mark.parametrize("turn_s", [MAX_PAUSE_S, 10 * MAX_PAUSE_S])
-def test_a_turn_as_long_as_the_pause_is_followed_by_no_rest(turn_s: float) -> None:
-    moderation, clock, rests = moderated(START_PER_S)
-
-    for _ in range(3):
-        clock.advance(turn_s)
-
-    assert rests.seconds == []
-    assert moderation.active
+    assert encoders.looks == pytest.approx([n * MIN_PAUSE_S for n in range(6)])
     moderation.stop()
 
 
 @pytest.mark.parametrize(
     ("reads", "pause_s"),
     [
-        (GATHERED / MAX_PAUSE_S / 2, MAX_PAUSE_S),
+        (START_PER_S, MIN_PAUSE_S),
+        (2 * START_PER_S, 2 * MIN_PAUSE_S),
+        (MAX_PAUSE_S / PAUSE_S_PER_READ, MAX_PAUSE_S),
+        (MAX_PAUSE_S / PAUSE_S_PER_READ * 2, MAX_PAUSE_S),
         (GATHERED / MAX_PAUSE_S, MAX_PAUSE_S),
-        (GATHERED / MAX_PAUSE_S * 2, MAX_PAUSE_S / 2),
-        (GATHERED / MIN_PAUSE_S, MIN_PAUSE_S),
-        (GATHERED / MIN_PAUSE_S * 2, MIN_PAUSE_S),
+        (GATHERED / MAX_PAUSE_S * 8, MAX_PAUSE_S / 8),
     ],
 )
-def test_the_more_there_is_to_read_the_sooner_it_looks_again(reads: float, pause_s: float) -> None:
+def test_the_pause_grows_with_what_it_saves_until_a_look_would_take_too_long(reads: float, pause_s: float) -> None:
     moderation, _, _ = moderated(reads)
 
     assert moderation.pause_s == pytest.approx(pause_s)
-    moderation.stop()
 
 
 @pytest.mark.parametrize(("reads", "active"), [(STOP_PER_S - 1, False), (STOP_PER_S, True)])
 def test_it_ends_only_well_below_where_it_begins(reads: float, active: bool) -> None:
-    moderation, _, _ = moderated(START_PER_S)
+    moderation, _, encoders = moderated(START_PER_S)
 
     moderation.reads = round(reads)
     moderation.tick(1.0)
 
     assert moderation.active is active
-    moderation.stop()
+    assert encoders.gathering is active
+    assert moderation.pause_s == MIN_PAUSE_S
 
 
 def test_gathering_does_not_end_itself() -> None:
@@ -104,21 +99,29 @@ def test_gathering_does_not_end_itself() -> None:
         moderation.reads = encoders * pictures_per_s  # gathered they are one read
         moderation.tick(1.0)
         assert moderation.active
-    moderation.stop()
 
 
 def test_a_quiet_relay_is_left_alone() -> None:
-    _, clock, rests = moderated(0)
+    _, clock, encoders = moderated(0)
 
-    assert rests.seconds == []
+    assert encoders.looks == []
     assert clock.getDelayedCalls() == []
 
 
 def test_stopping_leaves_no_timer() -> None:
-    moderation, clock, rests = moderated(START_PER_S)
+    moderation, clock, encoders = moderated(START_PER_S)
 
     moderation.stop()
-    clock.advance(1)
+    moderation.stop()
 
     assert clock.getDelayedCalls() == []
-    assert rests.seconds == []
+    assert not encoders.gathering
+
+
+def test_no_time_is_no_rate() -> None:
+    moderation, _, encoders = moderated(0)
+
+    moderation.reads = 10**6
+    moderation.tick(0.0)
+
+    assert not encoders.gathering
