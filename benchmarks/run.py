@@ -58,6 +58,12 @@ PACES = {
 tracks leave together, 30 or 43 times a second, each message in more than one write. Everything else here is measured
 with each track on a clock of its own and a write for each message, which gives a server the most to wake up for."""
 
+MERGED = {RELAY: 0.8, Contender("relay", merge_ms=50): 0.45, Contender("relay", merge_ms=350): 0.33}
+"""Most that a delivered byte may cost, by how long the relay may wait for more."""
+
+INGEST_LIMITS = {4096: 2.2, 128: 3.0}
+"""Most that a message of a publisher may cost, by its chunk size. Times nginx-rtmp, both."""
+
 Run = dict[str, Any]
 """What the load program printed, with derived figures added by `measure`."""
 
@@ -214,48 +220,50 @@ def progress(text: str) -> None:
 
 def fanout(bench: Bench) -> Iterator[report.Section]:
     """One stream of 2.5 Mbit/s to many players."""
-    merged = {RELAY: 0.8, Contender("relay", merge_ms=50): 0.45, Contender("relay", merge_ms=350): 0.33}
     for players in bench.plan.fanout:
-        title = f"fan-out to {players} players, 2.5 Mbit/s"
-        found = bench.take_turns(title, Setup(), bench.contenders(NGINX, *merged), players=players)
-        section = report.Section(title, "one publisher, all players on its stream", report.FANOUT)
-        section.add_runs(found, "s_per_gb")
-        for one, limit in merged.items():
-            section.gate_ratio(found, one, NGINX, "s_per_gb", "CPU per delivered GB", limit)
-        section.gate_ratio(found, RELAY, NGINX, "p99_ms", "p99 latency", 1.0)
-        yield section
+        yield _fan_out(bench, f"fan-out to {players} players, 2.5 Mbit/s", players, MERGED, {})
+
+
+def _fan_out(
+    bench: Bench, title: str, players: int, limits: dict[Contender, float], pace: dict[str, str]
+) -> report.Section:
+    found = bench.take_turns(title, Setup(), bench.contenders(NGINX, *limits), players=players, **pace)
+    section = report.Section(title, "one publisher, all players on its stream", report.FANOUT)
+    section.add_runs(found, "s_per_gb")
+    for one, limit in limits.items():
+        section.gate_ratio(found, one, NGINX, "s_per_gb", "CPU per delivered GB", limit)
+    section.gate_ratio(found, RELAY, NGINX, "p99_ms", "p99 latency", 1.0)
+    return section
 
 
 def ingest(bench: Bench) -> Iterator[report.Section]:
     """Many publishers, nobody watches."""
-    for chunk, limit in ((4096, 2.2), (128, 3.0)):
-        publishers = bench.plan.publishers
-        title = f"ingest of {publishers} streams, 2.5 Mbit/s, {chunk}-byte chunks"
-        found = bench.take_turns(title, Setup(streams=publishers), bench.contenders(NGINX, RELAY), chunk=chunk)
-        section = report.Section(title, "no players, no destinations", report.INGEST)
-        section.add_runs(found, "us_per_message_in")
-        section.gate_ratio(found, RELAY, NGINX, "us_per_message_in", "CPU per message in", limit)
-        yield section
+    for chunk in INGEST_LIMITS:
+        title = f"ingest of {bench.plan.publishers} streams, 2.5 Mbit/s, {chunk}-byte chunks"
+        yield _ingest(bench, title, chunk, {})
+
+
+def _ingest(bench: Bench, title: str, chunk: int, pace: dict[str, str]) -> report.Section:
+    setup = Setup(streams=bench.plan.publishers)
+    found = bench.take_turns(title, setup, bench.contenders(NGINX, RELAY), chunk=chunk, **pace)
+    section = report.Section(title, "no players, no destinations", report.INGEST)
+    section.add_runs(found, "us_per_message_in")
+    section.gate_ratio(found, RELAY, NGINX, "us_per_message_in", "CPU per message in", INGEST_LIMITS[chunk])
+    return section
 
 
 def encoders(bench: Bench) -> Iterator[report.Section]:
     """Fan-out and ingest again, with messages that come as encoders send them."""
-    players, publishers = bench.plan.fanout[0], bench.plan.publishers
+    few = bench.plan.fanout[0]
     for name, pace in PACES.items():
-        title = f"fan-out to {players} players, sent as {name} does"
-        found = bench.take_turns(title, Setup(), bench.contenders(NGINX, RELAY), players=players, **pace)
-        section = report.Section(title, "one publisher, all players on its stream", report.FANOUT)
-        section.add_runs(found, "s_per_gb")
-        section.gate_ratio(found, RELAY, NGINX, "s_per_gb", "CPU per delivered GB", 0.8)
-        section.gate_ratio(found, RELAY, NGINX, "p99_ms", "p99 latency", 1.0)
-        yield section
-    for name, pace in list(PACES.items())[:2]:
-        title = f"ingest of {publishers} streams, sent as {name} does"
-        found = bench.take_turns(title, Setup(streams=publishers), bench.contenders(NGINX, RELAY), **pace)
-        section = report.Section(title, "no players, no destinations; 4096-byte chunks", report.INGEST)
-        section.add_runs(found, "us_per_message_in")
-        section.gate_ratio(found, RELAY, NGINX, "us_per_message_in", "CPU per message in", 2.2)
-        yield section
+        usual = name == "OBS"
+        for players in bench.plan.fanout if usual else (few,):
+            title = f"fan-out to {players} players, sent as {name} does"
+            yield _fan_out(bench, title, players, MERGED if usual else {RELAY: MERGED[RELAY]}, pace)
+    for name in ("OBS", "FFmpeg"):
+        for chunk in INGEST_LIMITS:
+            title = f"ingest of {bench.plan.publishers} streams, sent as {name} does, {chunk}-byte chunks"
+            yield _ingest(bench, title, chunk, PACES[name])
 
 
 def push(bench: Bench) -> Iterator[report.Section]:

@@ -56,17 +56,17 @@ def test_it_begins_at_the_rate_where_gathering_pays(reads: float, active: bool) 
 def test_it_looks_at_once_and_then_in_paces() -> None:
     moderation, clock, encoders = moderated(START_PER_S)
 
-    clock.pump([MIN_PAUSE_S] * 5)
+    clock.pump([moderation.pause_s] * 5)
 
-    assert encoders.looks == pytest.approx([n * MIN_PAUSE_S for n in range(6)])
+    assert encoders.looks == pytest.approx([n * moderation.pause_s for n in range(6)])
     moderation.stop()
 
 
 @pytest.mark.parametrize(
     ("reads", "pause_s"),
     [
-        (START_PER_S, MIN_PAUSE_S),
-        (2 * START_PER_S, 2 * MIN_PAUSE_S),
+        (START_PER_S, START_PER_S * PAUSE_S_PER_READ),
+        (2 * START_PER_S, 2 * START_PER_S * PAUSE_S_PER_READ),
         (MAX_PAUSE_S / PAUSE_S_PER_READ, MAX_PAUSE_S),
         (MAX_PAUSE_S / PAUSE_S_PER_READ * 2, MAX_PAUSE_S),
         (GATHERED / MAX_PAUSE_S, MAX_PAUSE_S),
@@ -88,6 +88,14 @@ def test_it_ends_only_well_below_where_it_begins(reads: float, active: bool) -> 
 
     assert moderation.active is active
     assert encoders.gathering is active
+
+
+def test_few_encoders_wait_the_shortest_time() -> None:
+    moderation, _, _ = moderated(START_PER_S)
+
+    moderation.reads = round(STOP_PER_S)
+    moderation.tick(1.0)
+
     assert moderation.pause_s == MIN_PAUSE_S
 
 
