@@ -305,6 +305,7 @@ class RelayService(MultiService):
         self.door.draining = True
         self.metronome.stop()
         self._slates.stop()
+        self.watch.discard(self._moderation)
         self._moderation.stop()
         for listener in self.listeners:
             await listener.close()

@@ -26,6 +26,7 @@ from relay.log import make_observer
 from relay.net.listen import ListenError
 from relay.net.monotonic import use_monotonic_time
 from relay.service import RelayService
+from relay.systemd import Notifier
 
 EXIT_CONFIG = 2
 """As `rtmp-relay check-config`."""
@@ -50,6 +51,7 @@ class TwistdService(RelayService):
         self._own_log = own_log
         self._twistd = twistd or {}
         self._at_hangup: Any = signal.SIG_DFL
+        Notifier(reactor).setServiceParent(self)  # type: ignore[no-untyped-call]
 
     def setServiceParent(self, parent: Any) -> None:
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]

@@ -113,6 +113,7 @@ def test_the_unit_starts_what_exists_and_gives_no_rights() -> None:
     assert service["CapabilityBoundingSet"] == "CAP_NET_BIND_SERVICE"
     assert service["ProtectSystem"] == "strict"
     assert service["NoNewPrivileges"] == service["DynamicUser"] == "yes"
+    assert (service["Type"], service["WatchdogSec"], service["LimitCORE"]) == ("notify", "30", "0")
 
 
 def test_systemd_itself_finds_the_unit_tight() -> None:

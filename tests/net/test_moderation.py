@@ -126,6 +126,15 @@ def test_stopping_leaves_no_timer() -> None:
     assert not encoders.gathering
 
 
+def test_a_system_that_has_no_such_set_goes_on_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay.net.moderation.HAVE_EPOLL", False)
+
+    moderation, _, encoders = moderated(100 * START_PER_S)
+
+    assert not moderation.active
+    assert not encoders.gathering
+
+
 def test_no_time_is_no_rate() -> None:
     moderation, _, encoders = moderated(0)
 
