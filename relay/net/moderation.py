@@ -3,8 +3,8 @@
 A message of an encoder costs about 10 µs of work here, but waking up for it alone costs three times that: a system
 call, a context switch, a turn of the reactor, and caches that others have used meanwhile. With many encoders a network
 card's trick pays (interrupt moderation): leave the sockets alone for a moment and read everything that has arrived
-together. It adds at most `MAX_PAUSE_S` to a message's way, is off while the relay is quiet, and touches nobody but
-encoders. Measured with 20 and 100 encoders in benchmarks/RESULTS.md and HLS.md.
+together. It adds at most `MAX_PAUSE_S` (and the millisecond to which the reactor rounds) to a message's way, is off
+while the relay is quiet, and touches nobody but encoders. Measured with 100 encoders in benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from relay.net.pollset import HAVE_EPOLL, PollSet
 
-MIN_PAUSE_S, MAX_PAUSE_S = 0.004, 0.0125
-"""Bounds of the time between two looks: an eighth of a frame at 30 fps, and three eighths, which no viewer can tell."""
+FEW_PAUSE_S, MAX_PAUSE_S = 0.004, 0.0125
+"""Time between two looks with few encoders, an eighth of a frame at 30 fps, and with many, three eighths."""
 
 PAUSE_S_PER_READ = 0.000_005
-"""How much longer it is for each read a second, the more there is to save: 5 ms where it begins, the most with eighty
-encoders."""
+"""The more reads a second the longer it is, because there is more to save: 5 ms at `START_PER_S`, the most from eighty
+encoders on."""
 
 GATHERED = 64
-"""Reads that one look should find at most: 3 ms of work, in which nobody else has a turn."""
+"""Reads that one look should find at most: 3 ms of work, in which nobody else has a turn. Who has more to read than
+that in `MAX_PAUSE_S` looks sooner again."""
 
 START_PER_S = 1_000.0
-"""Reads a second above which it pays: four for each look. Twelve encoders, or five at 60 fps with big frames."""
+"""Reads a second above which it pays. Twelve encoders, or five at 60 fps with big frames."""
 
 STOP_PER_S = 250.0
 """Reads a second below which it stops. A quarter of the start, because gathering lowers the number by itself: OBS
@@ -59,7 +60,7 @@ class Moderation:
         if not HAVE_EPOLL or rate < (STOP_PER_S if self.active else START_PER_S):
             self.stop()
             return
-        self.pause_s = min(max(rate * PAUSE_S_PER_READ, MIN_PAUSE_S), MAX_PAUSE_S, GATHERED / rate)
+        self.pause_s = min(max(rate * PAUSE_S_PER_READ, FEW_PAUSE_S), MAX_PAUSE_S, GATHERED / rate)
         if not self.active:
             self.encoders.start()
             self._look()

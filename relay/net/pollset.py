@@ -2,9 +2,9 @@
 
 It stands in for the reactor of a transport where that asks to be told of something to read. While nobody wants to
 gather, the request is passed on and the reactor does what it always does. While somebody does, the sockets are in a
-set of our own: they wake nobody, and `look` reads all that have something. Twisted spends as long on the way to one
-read as on the read; here it is one call. The rule it guards: whatever is not plain data (the end, an error) goes back
-to the reactor, which knows what to do with it.
+set of our own: they wake nobody, and `look` reads all that have something, by one call for each where Twisted makes
+six. The rules it guards: nobody is in both sets, and whatever is not plain data (the end, an error) goes back to the
+reactor, which knows what to do with it.
 """
 
 from __future__ import annotations
@@ -51,11 +51,8 @@ class PollSet:
         """Take the TCP transport of an encoder in, whether it reads now or rests."""
         if transport.reactor is self:
             return  # it has published before
-        reads = transport in self._reactor.getReaders()
-        if reads:
-            self._reactor.removeReader(transport)
         transport.reactor = self
-        if reads:
+        if transport in self._reactor.getReaders():
             self.addReader(transport)
 
     def addReader(self, reader: Any) -> None:
@@ -76,7 +73,6 @@ class PollSet:
         """Gather from now on."""
         self._poller = select.epoll()
         for reader in self._readers:
-            self._reactor.removeReader(reader)
             self._place(reader)
 
     def stop(self) -> None:
@@ -110,6 +106,7 @@ class PollSet:
         if self._poller is None:
             self._reactor.addReader(reader)
             return
+        self._reactor.removeReader(reader)  # does nothing when it is not there
         fd = self._readers[reader]
         self._gathered[fd] = reader
         self._poller.register(fd, _WANTED)

@@ -5,9 +5,9 @@ import pytest
 from twisted.internet.task import Clock
 
 from relay.net.moderation import (
+    FEW_PAUSE_S,
     GATHERED,
     MAX_PAUSE_S,
-    MIN_PAUSE_S,
     PAUSE_S_PER_READ,
     START_PER_S,
     STOP_PER_S,
@@ -96,7 +96,7 @@ def test_few_encoders_wait_the_shortest_time() -> None:
     moderation.reads = round(STOP_PER_S)
     moderation.tick(1.0)
 
-    assert moderation.pause_s == MIN_PAUSE_S
+    assert moderation.pause_s == FEW_PAUSE_S
 
 
 def test_gathering_does_not_end_itself() -> None:

@@ -17,14 +17,14 @@ from tests.helpers.tls import Authority, tls_client
 
 
 class FakeReactor:
-    """Keeps what it was asked to read; a second removal is nothing, as in Twisted."""
+    """Keeps what it was asked to read; to add or remove twice is to do it once, as in Twisted."""
 
     def __init__(self) -> None:
         self.readers: list[Any] = []
 
     def addReader(self, reader: Any) -> None:
-        assert reader not in self.readers
-        self.readers.append(reader)
+        if reader not in self.readers:
+            self.readers.append(reader)
 
     def removeReader(self, reader: Any) -> None:
         if reader in self.readers:
@@ -211,6 +211,19 @@ def test_the_end_is_left_to_the_reactor_with_what_was_said_before(room: Make, sa
 
     assert there.heard == [0, 1]
     assert there.reactor.readers == [there.transports[0]]
+    there.transports[0].close()
+    assert there.reactor.readers == []
+
+
+def test_who_was_given_back_and_asks_again_is_in_one_set_only(room: Make) -> None:
+    there = room(1)
+    there.gather()
+    there.transports[0].peer.close()
+    there.pollset.look()
+    assert there.reactor.readers == there.transports
+
+    there.transports[0].startReading()
+    assert there.reactor.readers == []
     there.transports[0].close()
     assert there.reactor.readers == []
 
