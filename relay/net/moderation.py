@@ -13,12 +13,12 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from relay.net.pollset import HAVE_EPOLL, PollSet
 
-FEW_PAUSE_S, MAX_PAUSE_S = 0.004, 0.0125
-"""Time between two looks with few encoders, an eighth of a frame at 30 fps, and with many, three eighths."""
+FEW_PAUSE_S, MAX_PAUSE_S = 0.004, 0.020
+"""Time between two looks with few encoders, an eighth of a frame at 30 fps, and with many, three fifths."""
 
-PAUSE_S_PER_READ = 0.000_005
-"""The more reads a second the longer it is, because there is more to save: 5 ms at `START_PER_S`, the most from eighty
-encoders on."""
+PAUSE_S_PER_READ = 0.000_007
+"""The more reads a second the longer it is, because there is more to save: 7 ms at `START_PER_S`, the most from about
+a hundred encoders on."""
 
 GATHERED = 64
 """Reads that one look should find at most: 3 ms of work, in which nobody else has a turn. Who has more to read than

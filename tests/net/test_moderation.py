@@ -68,7 +68,6 @@ def test_it_looks_at_once_and_then_in_paces() -> None:
         (START_PER_S, START_PER_S * PAUSE_S_PER_READ),
         (2 * START_PER_S, 2 * START_PER_S * PAUSE_S_PER_READ),
         (MAX_PAUSE_S / PAUSE_S_PER_READ, MAX_PAUSE_S),
-        (MAX_PAUSE_S / PAUSE_S_PER_READ * 2, MAX_PAUSE_S),
         (GATHERED / MAX_PAUSE_S, MAX_PAUSE_S),
         (GATHERED / MAX_PAUSE_S * 8, MAX_PAUSE_S / 8),
     ],
@@ -76,7 +75,7 @@ def test_it_looks_at_once_and_then_in_paces() -> None:
 def test_the_pause_grows_with_what_it_saves_until_a_look_would_take_too_long(reads: float, pause_s: float) -> None:
     moderation, _, _ = moderated(reads)
 
-    assert moderation.pause_s == pytest.approx(pause_s)
+    assert moderation.pause_s == pytest.approx(pause_s, rel=0.001)  # reads are counted in whole numbers
 
 
 @pytest.mark.parametrize(("reads", "active"), [(STOP_PER_S - 1, False), (STOP_PER_S, True)])
