@@ -90,6 +90,8 @@ def main() -> int:
     parser.add_argument("--new-per-s", type=float, default=200.0, help="half-open connections that come anew")
     parser.add_argument("--half-open", type=int, metavar="PORT", help=argparse.SUPPRESS)
     asked = parser.parse_args()
+    if asked.new_per_s <= 0:
+        parser.error("--new-per-s must be more than 0")
     raise_file_limit()
     if asked.half_open:
         keep_open(asked.half_open, asked.new_per_s)

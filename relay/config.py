@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -88,6 +89,13 @@ def is_loopback(host: str) -> bool:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
     return bool((mapped or address).is_loopback)
+
+
+def _clash(one: str, other: str) -> bool:
+    """Whether nobody can listen on *one* while somebody listens on the same port of *other*."""
+    hosts = {"127.0.0.1" if host == "localhost" else host for host in (one, other)}
+    every_v4 = "0.0.0.0" in hosts and not any(":" in host for host in hosts)  # noqa: S104 - compared, not bound
+    return len(hosts) == 1 or "::" in hosts or every_v4
 
 
 class Listen(ConfigModel):
@@ -268,7 +276,7 @@ class Config(ConfigModel):
 
     listen: tuple[Listen, ...] = (Listen(url="rtmp://127.0.0.1:1935"),)
     """Addresses that encoders and players connect to."""
-    http: Http = Http()
+    http: Http = Field(default=Http(), validate_default=True)
     rtmp: Rtmp = Rtmp()
     play: Play = Play()
     limits: Limits = Limits()
@@ -286,13 +294,19 @@ class Config(ConfigModel):
     def _check_listen(cls, listen: tuple[Listen, ...]) -> tuple[Listen, ...]:
         if not listen:
             raise ValueError("at least one [[listen]] is needed")
-        seen: set[tuple[str, int]] = set()
-        for one in listen:
-            place = (one.host, one.port)
-            if place in seen and one.port:
-                raise ValueError(f"two listeners on {one.host} port {one.port}")
-            seen.add(place)
+        for one, other in combinations(listen, 2):
+            if one.port and one.port == other.port and _clash(one.host, other.host):
+                hosts = one.host if one.host == other.host else f"{one.host} and {other.host},"
+                raise ValueError(f"two listeners on {hosts} port {one.port}")
         return listen
+
+    @field_validator("http")
+    @classmethod
+    def _check_http(cls, http: Http, info: ValidationInfo) -> Http:
+        for one in info.data.get("listen", ()):
+            if one.port and one.port == http.port and _clash(one.host, http.host):
+                raise ValueError(f"port {http.port} of {http.host}, where HTTP would listen, is taken by {one.url}")
+        return http
 
     def failover(self, stream: str) -> Failover:
         """Return ``[streams.S.failover]``; a stream that is not declared has the template's."""

@@ -132,6 +132,19 @@ format = "jason"
         ("[[listen]]\nurl = 'rtmps://h'", "1: listen[0]: rtmps needs both certificate and private_key"),
         ("[[listen]]\nurl = 'rtmp://h'\ncertificate = 'x'", "1: listen[0]: certificate and private_key are for rtmps"),
         ("[[listen]]\nurl='rtmp://h'\n[[listen]]\nurl='rtmp://h'", "1: listen: two listeners on h port 1935"),
+        (
+            "[[listen]]\nurl='rtmp://0.0.0.0:1936'\n[[listen]]\nurl='rtmp://localhost:1936'",
+            "1: listen: two listeners on 0.0.0.0 and localhost, port 1936",
+        ),
+        ("[[listen]]\nurl='rtmp://[::]'\n[[listen]]\nurl='rtmp://127.0.0.1'", "1: listen: two listeners on :: and 127"),
+        (
+            "[[listen]]\nurl='rtmp://0.0.0.0:80'\n[http]\nlisten = '127.0.0.1:80'",
+            "3: http: port 80 of 127.0.0.1, where HTTP would listen, is taken by rtmp://0.0.0.0:80",
+        ),
+        (
+            "[[listen]]\nurl='rtmp://0.0.0.0:8080'",
+            "1: port 8080 of 127.0.0.1, where HTTP would listen, is taken by rtmp:",
+        ),
         ("[http]\nlisten = '0.0.0.0:80'", "1: http: a token is needed to listen on 0.0.0.0:80"),
         (
             "[http]\nembed_in = ['https://x.example/page']",
@@ -176,6 +189,21 @@ def test_rtmps_listens_on_443_unless_said_otherwise() -> None:
     listen = Listen(url="rtmps://h", certificate=Path("c"), private_key=Path("k"))
 
     assert (listen.port, listen.tls) == (443, True)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("rtmp://127.0.0.1:1936", "rtmp://127.0.0.2:1936"),
+        ("rtmp://0.0.0.0:1936", "rtmp://0.0.0.0:1937"),
+        ("rtmp://0.0.0.0:1936", "rtmp://[::1]:1936"),
+        ("rtmp://0.0.0.0:0", "rtmp://127.0.0.1:0"),
+    ],
+)
+def test_listeners_that_do_not_meet_are_allowed(one: str, other: str) -> None:
+    config = config_of(f"[[listen]]\nurl = '{one}'\n[[listen]]\nurl = '{other}'")
+
+    assert [listen.url for listen in config.listen] == [one, other]
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:1", "[::1]:1", "localhost:1", "127.8.8.8:1"])

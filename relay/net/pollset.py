@@ -21,6 +21,9 @@ HAVE_EPOLL = hasattr(select, "epoll")
 _PLAIN = 1
 """EPOLLIN."""
 
+MOST_READS = 16
+"""Reads of one socket at one look: 1 MiB, or 400 Mbit/s at the longest pause. One read would be 26 Mbit/s."""
+
 _WANTED = _PLAIN | 0x2000
 """EPOLLIN and EPOLLRDHUP: the peer has shut down its half."""
 
@@ -84,21 +87,31 @@ class PollSet:
             self._place(reader)
 
     def look(self) -> None:
-        """Read once from each socket that has something."""
+        """Read from each socket that has something, and from who has more than one read takes until it has no more."""
         gathered = self._gathered
-        for fd, event in self._poller.poll(0, max(len(gathered), 1)):
-            reader = gathered.get(fd)
-            if reader is None:
-                continue  # what another one said has ended it
-            if event != _PLAIN:
-                self._give_back(fd, reader)
-                continue
-            try:
-                ended = reader.doRead()
-            except Exception:  # as the reactor does: an error in one protocol ends its connection and no other
-                self.log.failure("reading failed")
-                reader.abortConnection()
-                continue
+        hungry = gathered
+        for _ in range(MOST_READS):
+            again: dict[int, Any] = {}
+            for fd, event in self._poller.poll(0, max(len(gathered), 1)):
+                reader = gathered.get(fd)
+                if reader is None or fd not in hungry:
+                    continue  # what another one said has ended it; or it has only begun to speak
+                if event == _PLAIN:
+                    again[fd] = reader
+                    self._read(fd, reader)
+                else:
+                    self._give_back(fd, reader)
+            if not again or self._poller is None:  # what one of them said may have ended the gathering
+                return
+            hungry = again
+
+    def _read(self, fd: int, reader: Any) -> None:
+        try:
+            ended = reader.doRead()
+        except Exception:  # as the reactor does: an error in one protocol ends its connection and no other
+            self.log.failure("reading failed")
+            reader.abortConnection()
+        else:
             if ended:  # between the poll and the read; the reactor will find the same
                 self._give_back(fd, reader)
 

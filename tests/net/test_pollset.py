@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from relay.net.pollset import PollSet
+from relay.net.pollset import MOST_READS, PollSet
 from relay.net.sockets import tcp_of
 from relay.net.tls import ReloadingCertificate
 from relay.rtmp.events import PublishAccepted
@@ -14,6 +14,9 @@ from tests.helpers.peers import Caller, viewer
 from tests.helpers.reactor import turns, until
 from tests.helpers.relays import OnAir, RelayTestCase, on_air
 from tests.helpers.tls import Authority, tls_client
+
+READ = 100
+"""Bytes that a transport here takes at a time."""
 
 
 class FakeReactor:
@@ -58,7 +61,7 @@ class Transport:
         self.reactor.removeReader(self)
 
     def doRead(self) -> object:
-        self.heard.append(self.socket.recv(100))
+        self.heard.append(self.socket.recv(READ))
         return self.act()
 
     def abortConnection(self) -> None:
@@ -133,6 +136,31 @@ def test_gathered_sockets_are_read_at_a_look_and_only_those_with_something(room:
     assert there.heard == [1, 0, 1]
     there.pollset.look()
     assert there.heard == [1, 0, 1]
+
+
+@pytest.mark.parametrize(("reads", "left"), [(1, 0), (2, 0), (MOST_READS - 1, 0), (MOST_READS, 0), (MOST_READS + 1, 1)])
+def test_who_has_more_than_one_read_takes_is_read_again_up_to_a_limit(room: Make, reads: int, left: int) -> None:
+    there = room(2)
+    there.gather()
+    there.transports[0].peer.send(b"x" * READ * reads)
+    there.say(1)
+
+    there.pollset.look()
+    assert there.heard == [reads - left, 1]
+    there.pollset.look()
+    assert there.heard == [reads, 1]
+
+
+def test_who_speaks_while_others_are_read_again_is_read_at_the_next_look(room: Make) -> None:
+    there = room(2)
+    there.gather()
+    there.transports[0].peer.send(b"x" * READ * 2)
+    there.transports[0].act = lambda: there.say(1)
+
+    there.pollset.look()
+    assert there.heard == [2, 0]
+    there.pollset.look()
+    assert there.heard == [2, 1]
 
 
 def test_nobody_to_look_at_is_no_error(room: Make) -> None:
