@@ -784,7 +784,7 @@ def test_the_end_of_a_session_is_announced() -> None:
 
 
 def test_the_same_address_and_key_twice_is_refused_until_the_first_is_gone() -> None:
-    relay = Relay({"stage": {"one": HERE}, "other": {"two": HERE, "three": {**HERE, "key": "another"}}})
+    relay = Relay({"stage": {"one": HERE}, "other": {"two": HERE, "three": {**HERE, "key": "three-key-0003"}}})
     relay.start()
     second = relay.start("other")
 
@@ -803,7 +803,7 @@ def test_the_same_address_and_key_twice_in_the_file_is_said_at_the_start() -> No
     lines: list[str] = []
     globalLogPublisher.addObserver(observe := lambda line: lines.append(formatEvent(line)))
     try:
-        Relay({"stage": {"one": HERE}, "other": {"two": HERE, "three": {**HERE, "key": "another"}}})
+        Relay({"stage": {"one": HERE}, "other": {"two": HERE, "three": {**HERE, "key": "three-key-0003"}}})
     finally:
         globalLogPublisher.removeObserver(observe)
 
