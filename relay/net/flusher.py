@@ -27,7 +27,8 @@ PAIRING_SHARE, PAIRING_S = 2.8, 0.012
 """Below that load a flush may wait longer, up to half a frame of AAC: by then every picture has met a sound, which is
 what saves a third of the system calls. Waiting longer would join nothing more until the next sound is due.
 It matters only for a stream whose tracks have a clock each: there the 99th percentile of latency at 500 players is
-1.0 to 1.5 times nginx-rtmp's for it, by how fast the machine is. OBS and FFmpeg let sound and picture go together: nothing waits (benchmarks/RESULTS.md)."""
+1.0 to 1.5 times nginx-rtmp's for it, by the state of the machine. OBS and FFmpeg let sound and picture go together:
+nothing waits (benchmarks/RESULTS.md)."""
 
 BIG = 32 * 1024
 """Bytes that are sent without waiting for more: the kernel copies them in the time of some system calls. The keyframes
