@@ -1,4 +1,4 @@
-"""Receive moderation: under load, look at the sockets of encoders a hundred times a second instead of once a message.
+"""Receive moderation: under load, look at the sockets of encoders fifty times a second or more, not once a message.
 
 A message of an encoder costs about 10 µs of work here, but waking up for it alone costs three times that: a system
 call, a context switch, a turn of the reactor, and caches that others have used meanwhile. With many encoders a network
