@@ -24,6 +24,9 @@ _PLAIN = 1
 MOST_READS = 16
 """Reads of one socket at one look: 1 MiB, or 400 Mbit/s at the longest pause. One read would be 26 Mbit/s."""
 
+AGAIN_S = 0.005
+"""A look that has taken so long reads nobody again: a hundred encoders that catch up must not hold up all others."""
+
 _WANTED = _PLAIN | 0x2000
 """EPOLLIN and EPOLLRDHUP: the peer has shut down its half."""
 
@@ -87,7 +90,8 @@ class PollSet:
             self._place(reader)
 
     def look(self) -> None:
-        """Read from each socket that has something, and from who has more than one read takes until it has no more."""
+        """Read from each socket that has something; and again from who has more than one read takes, while time is."""
+        until = self._reactor.seconds() + AGAIN_S
         gathered = self._gathered
         hungry = gathered
         for _ in range(MOST_READS):
@@ -101,8 +105,8 @@ class PollSet:
                     self._read(fd, reader)
                 else:
                     self._give_back(fd, reader)
-            if not again or self._poller is None:  # what one of them said may have ended the gathering
-                return
+            if not again or self._poller is None or self._reactor.seconds() >= until:
+                return  # the gathering itself may have been ended by what one of them said
             hungry = again
 
     def _read(self, fd: int, reader: Any) -> None:

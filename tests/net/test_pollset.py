@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from relay.net.pollset import MOST_READS, PollSet
+from relay.net.pollset import AGAIN_S, MOST_READS, PollSet
 from relay.net.sockets import tcp_of
 from relay.net.tls import ReloadingCertificate
 from relay.rtmp.events import PublishAccepted
@@ -24,6 +24,10 @@ class FakeReactor:
 
     def __init__(self) -> None:
         self.readers: list[Any] = []
+        self.now = 0.0
+
+    def seconds(self) -> float:
+        return self.now
 
     def addReader(self, reader: Any) -> None:
         if reader not in self.readers:
@@ -149,6 +153,20 @@ def test_who_has_more_than_one_read_takes_is_read_again_up_to_a_limit(room: Make
     assert there.heard == [reads - left, 1]
     there.pollset.look()
     assert there.heard == [reads, 1]
+
+
+@pytest.mark.parametrize(("takes_s", "reads"), [(AGAIN_S * 0.9, 2), (AGAIN_S, 1), (AGAIN_S * 1.1, 1)])
+def test_nobody_is_read_again_when_a_look_has_taken_long(room: Make, takes_s: float, reads: int) -> None:
+    there = room(1)
+    there.gather()
+    there.transports[0].peer.send(b"x" * READ * MOST_READS)
+
+    def take_time() -> None:
+        there.reactor.now += takes_s
+
+    there.transports[0].act = take_time
+    there.pollset.look()
+    assert there.heard == [reads]
 
 
 def test_who_speaks_while_others_are_read_again_is_read_at_the_next_look(room: Make) -> None:
